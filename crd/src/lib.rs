@@ -1,0 +1,1 @@
+//! Wire types of certmon.dev: what stands in the API server.

@@ -1,0 +1,1 @@
+//! certmon against a real API server: harness, stories, demo.

@@ -1,0 +1,1 @@
+//! certmon's decisions: no clock, no IO, no async, no Kubernetes.

@@ -1,0 +1,1 @@
+//! The one door out: resolve, classify, allow, dial.

@@ -1,0 +1,1 @@
+//! Sinks: render (pure) and deliver through the one door.

@@ -1,0 +1,1 @@
+//! Looks at what a TLS server serves, through the one door.

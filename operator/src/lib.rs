@@ -1,0 +1,1 @@
+//! Watches certificates, tells once, on time.
