@@ -130,6 +130,9 @@ pub struct Retry {
     pub class: crate::delivery::FailureClass,
     /// When the failing began.
     pub since: DateTime<Utc>,
+    /// How much the next message says; it steps down where the sink refuses the size.
+    #[serde(default)]
+    pub rung: crate::delivery::Rung,
 }
 
 /// A message that was decided: written before it is sent, cleared by the record of its outcome.
@@ -148,8 +151,11 @@ pub struct Intent {
     pub holder: String,
     /// After this instant, any process may.
     pub deadline: DateTime<Utc>,
-    /// Attempts at this intent whose outcome was ambiguous.
+    /// Attempts at this intent whose outcome was ambiguous; each gets a longer timeout.
     pub attempt: u32,
+    /// How much the message says.
+    #[serde(default)]
+    pub rung: crate::delivery::Rung,
     /// What is said, whole.
     pub message: Message,
 }
