@@ -129,7 +129,9 @@ impl AuditLog {
     /// # Errors
     /// When the file can't be read.
     pub fn mark(&self) -> Result<u64> {
-        Ok(std::fs::metadata(&self.path).with_context(|| self.path.display().to_string())?.len())
+        Ok(std::fs::metadata(&self.path)
+            .with_context(|| self.path.display().to_string())?
+            .len())
     }
 
     /// The events written since `mark` that `wanted` accepts. A last line that is still being written is left for later.

@@ -53,7 +53,11 @@ impl Release {
         let text = std::fs::read_to_string(self.go_mod())?;
         text.lines()
             .filter_map(|line| line.trim().strip_prefix(module)?.strip_prefix(' '))
-            .find_map(|rest| rest.split_whitespace().next().filter(|version| version.starts_with('v')))
+            .find_map(|rest| {
+                rest.split_whitespace()
+                    .next()
+                    .filter(|version| version.starts_with('v'))
+            })
             .map(str::to_owned)
             .with_context(|| format!("{module} is not in {}", self.go_mod().display()))
     }
@@ -69,7 +73,9 @@ pub struct Binaries {
 impl Binaries {
     /// Looks at the environment. What must be built is built when its path is asked for.
     pub fn new(release: Release) -> Self {
-        let assets = std::env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let assets = std::env::var_os("KUBEBUILDER_ASSETS")
+            .filter(|folder| !folder.is_empty())
+            .map(PathBuf::from);
         Self { release, assets }
     }
 

@@ -30,13 +30,19 @@ impl Validity {
     /// From an hour ago until `remaining` from now.
     pub fn ending_in(remaining: Duration) -> Self {
         let now = Utc::now().trunc_subsecs(0);
-        Self { not_before: now - Duration::from_secs(3600), not_after: now + remaining }
+        Self {
+            not_before: now - Duration::from_secs(3600),
+            not_after: now + remaining,
+        }
     }
 
     /// Ten years, since yesterday.
     fn authority() -> Self {
         let now = Utc::now().trunc_subsecs(0);
-        Self { not_before: now - Duration::from_secs(86_400), not_after: now + Duration::from_secs(3650 * 86_400) }
+        Self {
+            not_before: now - Duration::from_secs(86_400),
+            not_after: now + Duration::from_secs(3650 * 86_400),
+        }
     }
 
     fn apply(self, params: &mut CertificateParams) -> Result<()> {
@@ -67,7 +73,10 @@ impl Leaf {
     /// A server certificate for DNS names and IP addresses, 90 days long. The common name is the first of them.
     pub fn for_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let names = names.into_iter().map(str::to_owned).collect();
-        Self { names, validity: Validity::ending_in(Duration::from_secs(90 * 86_400)) }
+        Self {
+            names,
+            validity: Validity::ending_in(Duration::from_secs(90 * 86_400)),
+        }
     }
 
     /// Ends `remaining` from now.
@@ -80,7 +89,10 @@ impl Leaf {
     #[must_use]
     pub fn expired(self, since: Duration) -> Self {
         let not_after = Utc::now().trunc_subsecs(0) - since;
-        self.valid(Validity { not_before: not_after - Duration::from_secs(90 * 86_400), not_after })
+        self.valid(Validity {
+            not_before: not_after - Duration::from_secs(90 * 86_400),
+            not_after,
+        })
     }
 
     /// With these dates.
@@ -106,7 +118,11 @@ impl Leaf {
     pub fn self_signed(&self) -> Result<Identity> {
         let key = KeyPair::generate()?;
         let certificate = self.params()?.self_signed(&key)?;
-        Ok(Identity { chain: vec![certificate.der().clone()], key: Arc::new(key), validity: self.validity })
+        Ok(Identity {
+            chain: vec![certificate.der().clone()],
+            key: Arc::new(key),
+            validity: self.validity,
+        })
     }
 }
 
@@ -145,7 +161,10 @@ impl Authority {
     /// When the key can't be made.
     pub fn root(name: &str, validity: Validity) -> Result<Self> {
         let issuer = CertifiedIssuer::self_signed(Self::params(name, validity)?, KeyPair::generate()?)?;
-        Ok(Self { issuer, path: Vec::new() })
+        Ok(Self {
+            issuer,
+            path: Vec::new(),
+        })
     }
 
     /// An intermediate below this authority.
@@ -153,9 +172,10 @@ impl Authority {
     /// # Errors
     /// When the key can't be made.
     pub fn intermediate(&self, name: &str, validity: Validity) -> Result<Self> {
-        let issuer =
-            CertifiedIssuer::signed_by(Self::params(name, validity)?, KeyPair::generate()?, &self.issuer)?;
-        let path = std::iter::once(issuer.der().clone()).chain(self.path.iter().cloned()).collect();
+        let issuer = CertifiedIssuer::signed_by(Self::params(name, validity)?, KeyPair::generate()?, &self.issuer)?;
+        let path = std::iter::once(issuer.der().clone())
+            .chain(self.path.iter().cloned())
+            .collect();
         Ok(Self { issuer, path })
     }
 
@@ -166,8 +186,14 @@ impl Authority {
     pub fn issue(&self, leaf: &Leaf) -> Result<Identity> {
         let key = KeyPair::generate()?;
         let certificate = leaf.params()?.signed_by(&key, &self.issuer)?;
-        let chain = std::iter::once(certificate.der().clone()).chain(self.path.iter().cloned()).collect();
-        Ok(Identity { chain, key: Arc::new(key), validity: leaf.validity })
+        let chain = std::iter::once(certificate.der().clone())
+            .chain(self.path.iter().cloned())
+            .collect();
+        Ok(Identity {
+            chain,
+            key: Arc::new(key),
+            validity: leaf.validity,
+        })
     }
 
     /// Its own certificate as PEM.
@@ -204,7 +230,10 @@ impl Identity {
 
     /// The chain as PEM, leaf first.
     pub fn chain_pem(&self) -> String {
-        self.chain.iter().map(|certificate| pem("CERTIFICATE", certificate)).collect()
+        self.chain
+            .iter()
+            .map(|certificate| pem("CERTIFICATE", certificate))
+            .collect()
     }
 
     /// The private key as PEM (PKCS#8).
@@ -226,9 +255,16 @@ impl Identity {
     pub fn secret(&self, name: &str) -> Secret {
         let data = [("tls.crt", self.chain_pem()), ("tls.key", self.key_pem())];
         Secret {
-            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                ..ObjectMeta::default()
+            },
             type_: Some("kubernetes.io/tls".to_owned()),
-            data: Some(data.into_iter().map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes()))).collect::<BTreeMap<_, _>>()),
+            data: Some(
+                data.into_iter()
+                    .map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes())))
+                    .collect::<BTreeMap<_, _>>(),
+            ),
             ..Secret::default()
         }
     }
@@ -247,6 +283,10 @@ impl Identity {
 fn pem(label: &str, der: &[u8]) -> String {
     use base64::Engine as _;
     let body = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<&str> = body.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).expect("base64 is ASCII")).collect();
+    let lines: Vec<&str> = body
+        .as_bytes()
+        .chunks(64)
+        .map(|line| std::str::from_utf8(line).expect("base64 is ASCII"))
+        .collect();
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }

@@ -1,5 +1,6 @@
 //! The cluster that tests talk to: a control plane of the run, or one that somebody names.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +14,7 @@ use kube::api::{ObjectMeta, PostParams};
 use tokio::sync::OnceCell;
 
 use crate::kubeconfig::{Access, client, write_kubeconfig};
-use crate::{AuditLog, Binaries, ControlPlane, Helm, Kubectl, Options, lifeline, wait_for};
+use crate::{AuditLog, Binaries, ControlPlane, Helm, Kubectl, Options, lifeline, repository, wait_for};
 
 static SHARED: OnceCell<Result<Cluster, String>> = OnceCell::const_new();
 
@@ -29,6 +30,7 @@ pub struct Cluster {
     /// For kubeconfigs, caches and logs of the tests.
     folder: PathBuf,
     plane: Option<ControlPlane>,
+    crds: OnceCell<()>,
 }
 
 impl Cluster {
@@ -39,7 +41,11 @@ impl Cluster {
     /// When it can't be had; every caller gets the same error, and nobody tries again.
     pub async fn shared() -> Result<&'static Self> {
         let first = async || Self::from_environment().await.map_err(|error| format!("{error:#}"));
-        SHARED.get_or_init(first).await.as_ref().map_err(|error| anyhow!(error.clone()))
+        SHARED
+            .get_or_init(first)
+            .await
+            .as_ref()
+            .map_err(|error| anyhow!(error.clone()))
     }
 
     async fn from_environment() -> Result<Self> {
@@ -54,7 +60,14 @@ impl Cluster {
         let kubeconfig = std::fs::canonicalize(kubeconfig)
             .with_context(|| format!("CERTMON_E2E_KUBECONFIG={}", kubeconfig.display()))?;
         let access = Access::of(&kubeconfig)?;
-        Ok(Self { binaries, kubeconfig, access, folder: lifeline::folder("certmon-e2e-")?, plane: None })
+        Ok(Self {
+            binaries,
+            kubeconfig,
+            access,
+            folder: lifeline::folder("certmon-e2e-")?,
+            plane: None,
+            crds: OnceCell::new(),
+        })
     }
 
     /// A control plane for one test alone, with its own flags; killed when dropped.
@@ -70,6 +83,7 @@ impl Cluster {
             access: plane.access().clone(),
             folder: plane.folder().to_owned(),
             plane: Some(plane),
+            crds: OnceCell::new(),
         })
     }
 
@@ -114,7 +128,10 @@ impl Cluster {
     /// # Errors
     /// When the cluster is not the run's own ([`is_own`](Self::is_own)).
     pub fn audit(&self) -> Result<&AuditLog> {
-        self.plane.as_ref().map(ControlPlane::audit).context("the cluster of CERTMON_E2E_KUBECONFIG has no audit log here")
+        self.plane
+            .as_ref()
+            .map(ControlPlane::audit)
+            .context("the cluster of CERTMON_E2E_KUBECONFIG has no audit log here")
     }
 
     /// Whether the run started it itself, so that its audit log can be read and its version is the pinned one.
@@ -127,7 +144,11 @@ impl Cluster {
     /// # Errors
     /// When there is no kubectl.
     pub fn kubectl(&self) -> Result<Kubectl> {
-        Ok(Kubectl::new(self.binaries.path("kubectl")?, self.kubeconfig.clone(), self.folder.join("kubectl-cache")))
+        Ok(Kubectl::new(
+            self.binaries.path("kubectl")?,
+            self.kubeconfig.clone(),
+            self.folder.join("kubectl-cache"),
+        ))
     }
 
     /// Helm as an admin.
@@ -135,7 +156,49 @@ impl Cluster {
     /// # Errors
     /// When there is no Helm, and it can't be built.
     pub fn helm(&self) -> Result<Helm> {
-        Ok(Helm::new(self.binaries.path("helm")?, self.kubeconfig.clone(), self.folder.join("helm")))
+        Ok(Helm::new(
+            self.binaries.path("helm")?,
+            self.kubeconfig.clone(),
+            self.folder.join("helm"),
+        ))
+    }
+
+    /// Applies `crd/generated`, once, and waits until its kinds are served. Where the chart is what is tested, Helm
+    /// installs them instead.
+    ///
+    /// # Errors
+    /// When the API server refuses one, or doesn't serve it in 30 s.
+    pub async fn crds(&self) -> Result<()> {
+        self.crds
+            .get_or_try_init(async || self.apply_crds().await)
+            .await
+            .copied()
+    }
+
+    async fn apply_crds(&self) -> Result<()> {
+        let folder = repository().join("crd/generated").display().to_string();
+        let kubectl = self.kubectl()?;
+        kubectl.run(["apply", "--server-side", "-f", &folder]).await?;
+        kubectl
+            .run(["wait", "--for=condition=Established", "--timeout=30s", "-f", &folder])
+            .await?;
+        // Established comes a moment before the first request is served.
+        wait_for("certmon.dev to be served", Duration::from_secs(30), async || {
+            let served = kubectl
+                .run([
+                    "api-resources",
+                    "--api-group=certmon.dev",
+                    "--output=name",
+                    "--cached=false",
+                ])
+                .await?;
+            if served.contains("certificatemonitors") {
+                Ok(())
+            } else {
+                Err(anyhow!("served: {served:?}"))
+            }
+        })
+        .await
     }
 
     /// A new namespace `HINT-…` with its default ServiceAccount, deleted when dropped.
@@ -145,14 +208,27 @@ impl Cluster {
     pub async fn namespace(&self, hint: &str) -> Result<Namespace> {
         let client = self.client().await?;
         // The process id too: a cluster that isn't ours sees several runs.
-        let name = format!("{hint}-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
-        let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
-        let object = NamespaceObject { metadata, ..NamespaceObject::default() };
+        let name = format!(
+            "{hint}-{}-{}",
+            std::process::id(),
+            COUNTER.fetch_add(1, Ordering::Relaxed)
+        );
+        let metadata = ObjectMeta {
+            name: Some(name.clone()),
+            ..ObjectMeta::default()
+        };
+        let object = NamespaceObject {
+            metadata,
+            ..NamespaceObject::default()
+        };
         Api::all(client.clone()).create(&PostParams::default(), &object).await?;
         let kubectl = self.kubectl()?.in_namespace(&name);
         let namespace = Namespace { name, client, kubectl };
         let accounts: Api<ServiceAccount> = Api::namespaced(namespace.client(), namespace.name());
-        wait_for("the default ServiceAccount", Duration::from_secs(30), async || Ok(accounts.get("default").await?)).await?;
+        wait_for("the default ServiceAccount", Duration::from_secs(30), async || {
+            Ok(accounts.get("default").await?)
+        })
+        .await?;
         Ok(namespace)
     }
 
@@ -162,8 +238,14 @@ impl Cluster {
     /// When there is no such ServiceAccount.
     pub async fn token(&self, namespace: &str, name: &str) -> Result<String> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
-        let spec = TokenRequestSpec { expiration_seconds: Some(7200), ..TokenRequestSpec::default() };
-        let request = TokenRequest { spec, ..TokenRequest::default() };
+        let spec = TokenRequestSpec {
+            expiration_seconds: Some(7200),
+            ..TokenRequestSpec::default()
+        };
+        let request = TokenRequest {
+            spec,
+            ..TokenRequest::default()
+        };
         let answer = accounts
             .create_token_request(name, &PostParams::default(), &request)
             .await
@@ -184,7 +266,6 @@ impl Cluster {
 }
 
 /// A namespace of one test; deleted, without waiting for it, when dropped.
-#[derive(Debug)]
 pub struct Namespace {
     name: String,
     client: kube::Client,
@@ -208,10 +289,22 @@ impl Namespace {
     }
 }
 
+impl fmt::Debug for Namespace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Namespace").field(&self.name).finish()
+    }
+}
+
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let mut delete = self.kubectl.std_command(["delete", "namespace", &self.name, "--wait=false"]);
+        let mut delete = self
+            .kubectl
+            .std_command(["delete", "namespace", &self.name, "--wait=false"]);
         // Not waited for: the cluster finishes by itself, and an own one dies with the run.
-        let _started = delete.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let _started = delete
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
     }
 }

@@ -100,11 +100,18 @@ impl ControlPlane {
             ca_pem: Some(authority.pem()),
         };
         write_credentials(&folder, &authority, &access, options)?;
-        let mut plane =
-            Self { audit: AuditLog::new(folder.join("audit.log")), folder, access, processes: Vec::new() };
+        let mut plane = Self {
+            audit: AuditLog::new(folder.join("audit.log")),
+            folder,
+            access,
+            processes: Vec::new(),
+        };
         plane.spawn(&programs.etcd, &etcd_flags(&plane.folder, &ports))?;
         plane.spawn(&programs.api_server, &api_server_flags(&plane.folder, &ports, options))?;
-        plane.spawn(&programs.controller_manager, &controller_manager_flags(&plane.folder, options))?;
+        plane.spawn(
+            &programs.controller_manager,
+            &controller_manager_flags(&plane.folder, options),
+        )?;
         plane.ready().await?;
         Ok(plane)
     }
@@ -113,7 +120,11 @@ impl ControlPlane {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let log = File::create(self.folder.join(format!("{name}.log")))?;
         let mut command = Command::new(program);
-        command.args(flags).current_dir(&self.folder).stdout(log.try_clone()?).stderr(log);
+        command
+            .args(flags)
+            .current_dir(&self.folder)
+            .stdout(log.try_clone()?)
+            .stderr(log);
         self.processes.insert(0, Process::start(&mut command)?);
         Ok(())
     }
@@ -126,7 +137,9 @@ impl ControlPlane {
         let processes = std::sync::Mutex::new(&mut self.processes);
         let dead = || -> Result<bool> {
             let mut processes = processes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            processes.iter_mut().try_fold(false, |dead, process| Ok(dead || process.ended()?.is_some()))
+            processes
+                .iter_mut()
+                .try_fold(false, |dead, process| Ok(dead || process.ended()?.is_some()))
         };
         let waited = wait_for("the control plane to be ready", READY, async || {
             if dead()? {
@@ -190,7 +203,11 @@ impl Ports {
     fn free() -> Result<Self> {
         let held = [free_port()?, free_port()?, free_port()?];
         let [(_, etcd), (_, etcd_peer), (_, api_server)] = held;
-        Ok(Self { etcd, etcd_peer, api_server })
+        Ok(Self {
+            etcd,
+            etcd_peer,
+            api_server,
+        })
     }
 }
 
@@ -218,7 +235,9 @@ fn write_credentials(folder: &Path, authority: &Authority, access: &Access, opti
     write("audit.log", "")?;
     write(
         "tokens.csv",
-        &format!("{admin},admin,admin,system:masters\n{manager},system:kube-controller-manager,manager,system:masters\n"),
+        &format!(
+            "{admin},admin,admin,system:masters\n{manager},system:kube-controller-manager,manager,system:masters\n"
+        ),
     )?;
     write_kubeconfig(&folder.join("admin.kubeconfig"), access, &admin, "default")?;
     write_kubeconfig(&folder.join("manager.kubeconfig"), access, &manager, "default")?;
@@ -271,17 +290,24 @@ fn api_server_flags(folder: &Path, ports: &Ports, options: &Options) -> Vec<Stri
         "--audit-log-maxsize=8192".to_owned(),
         "--v=1".to_owned(),
     ];
-    own.into_iter().chain(options.api_server_flags.iter().cloned()).collect()
+    own.into_iter()
+        .chain(options.api_server_flags.iter().cloned())
+        .collect()
 }
 
 fn controller_manager_flags(folder: &Path, options: &Options) -> Vec<String> {
     let file = |name: &str| folder.join(name).display().to_string();
-    let controllers: BTreeSet<&str> =
-        CONTROLLERS.into_iter().chain(options.controllers.iter().map(String::as_str)).collect();
+    let controllers: BTreeSet<&str> = CONTROLLERS
+        .into_iter()
+        .chain(options.controllers.iter().map(String::as_str))
+        .collect();
     vec![
         format!("--kubeconfig={}", file("manager.kubeconfig")),
         format!("--root-ca-file={}", file("ca.crt")),
-        format!("--controllers={}", controllers.into_iter().collect::<Vec<_>>().join(",")),
+        format!(
+            "--controllers={}",
+            controllers.into_iter().collect::<Vec<_>>().join(",")
+        ),
         "--leader-elect=false".to_owned(),
         "--secure-port=0".to_owned(),
         "--kube-api-qps=200".to_owned(),
@@ -297,5 +323,7 @@ fn log_ends(folder: &Path) -> String {
         let lines: Vec<&str> = text.lines().collect();
         format!("--- {name}\n{}\n", lines[lines.len().saturating_sub(8)..].join("\n"))
     };
-    ["etcd.log", "kube-apiserver.log", "kube-controller-manager.log"].map(tail).concat()
+    ["etcd.log", "kube-apiserver.log", "kube-controller-manager.log"]
+        .map(tail)
+        .concat()
 }

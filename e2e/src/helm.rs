@@ -29,7 +29,11 @@ pub struct HelmRelease<'a> {
 
 impl Helm {
     pub(crate) fn new(program: PathBuf, kubeconfig: PathBuf, folder: PathBuf) -> Self {
-        Self { program, kubeconfig, folder }
+        Self {
+            program,
+            kubeconfig,
+            folder,
+        }
     }
 
     /// The chart `charts/certmon` of this clone.
@@ -69,7 +73,8 @@ impl Helm {
     /// # Errors
     /// When the values don't fit the chart's schema.
     pub async fn template(&self, chart: &Path, release: &HelmRelease<'_>) -> Result<String> {
-        self.chart_command(&["template", "--include-crds"], chart, release).await
+        self.chart_command(&["template", "--include-crds"], chart, release)
+            .await
     }
 
     /// Installs a chart, or upgrades it.
@@ -77,7 +82,8 @@ impl Helm {
     /// # Errors
     /// When the values don't fit, or the API server refuses something.
     pub async fn install(&self, chart: &Path, release: &HelmRelease<'_>) -> Result<String> {
-        self.chart_command(&["upgrade", "--install", "--create-namespace"], chart, release).await
+        self.chart_command(&["upgrade", "--install", "--create-namespace"], chart, release)
+            .await
     }
 
     /// Uninstalls a release.
@@ -85,7 +91,8 @@ impl Helm {
     /// # Errors
     /// When there is none.
     pub async fn uninstall(&self, release: &HelmRelease<'_>) -> Result<String> {
-        self.run(&["uninstall", release.name, "--namespace", release.namespace]).await
+        self.run(&["uninstall", release.name, "--namespace", release.namespace])
+            .await
     }
 
     async fn chart_command(&self, verb: &[&str], chart: &Path, release: &HelmRelease<'_>) -> Result<String> {

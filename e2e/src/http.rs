@@ -25,7 +25,9 @@ pub async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
 async fn request(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(path).header("host", address.to_string()).body(Empty::<Bytes>::new())?;
+    let request = Request::get(path)
+        .header("host", address.to_string())
+        .body(Empty::<Bytes>::new())?;
     let exchange = async {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();

@@ -24,17 +24,31 @@ impl Access {
     /// When the file can't be read, or names no cluster.
     pub fn of(kubeconfig: &Path) -> Result<Self> {
         let read = Kubeconfig::read_from(kubeconfig).with_context(|| kubeconfig.display().to_string())?;
-        let current = read.current_context.as_deref().context("the kubeconfig has no current context")?;
-        let context = read.contexts.iter().find(|named| named.name == current).and_then(|named| named.context.as_ref());
+        let current = read
+            .current_context
+            .as_deref()
+            .context("the kubeconfig has no current context")?;
+        let context = read
+            .contexts
+            .iter()
+            .find(|named| named.name == current)
+            .and_then(|named| named.context.as_ref());
         let name = &context.context("the current context is not in the kubeconfig")?.cluster;
-        let cluster = read.clusters.iter().find(|named| &named.name == name).and_then(|named| named.cluster.as_ref());
+        let cluster = read
+            .clusters
+            .iter()
+            .find(|named| &named.name == name)
+            .and_then(|named| named.cluster.as_ref());
         let cluster = cluster.ok_or_else(|| anyhow!("the kubeconfig has no cluster {name}"))?;
         let ca_pem = match (&cluster.certificate_authority_data, &cluster.certificate_authority) {
             (Some(data), _) => Some(String::from_utf8(STANDARD.decode(data)?)?),
             (None, Some(path)) => Some(std::fs::read_to_string(path).with_context(|| path.clone())?),
             (None, None) => None,
         };
-        let server = cluster.server.clone().context("the kubeconfig's cluster has no server")?;
+        let server = cluster
+            .server
+            .clone()
+            .context("the kubeconfig's cluster has no server")?;
         Ok(Self { server, ca_pem })
     }
 }

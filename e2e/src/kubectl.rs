@@ -42,7 +42,9 @@ pub(crate) async fn run(command: &mut Command, stdin: &str) -> Result<Output> {
         let _fed = pipe.write_all(text.as_bytes()).await;
     };
     let both = async { tokio::join!(feed, child.wait_with_output()).1 };
-    let output = timeout(LONGEST, both).await.map_err(|_elapsed| anyhow!("{name} ran for {LONGEST:?}"))??;
+    let output = timeout(LONGEST, both)
+        .await
+        .map_err(|_elapsed| anyhow!("{name} ran for {LONGEST:?}"))??;
     Ok(Output {
         success: output.status.success(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -61,19 +63,30 @@ pub struct Kubectl {
 
 impl Kubectl {
     pub(crate) fn new(program: PathBuf, kubeconfig: PathBuf, cache: PathBuf) -> Self {
-        Self { program, kubeconfig, cache, namespace: None }
+        Self {
+            program,
+            kubeconfig,
+            cache,
+            namespace: None,
+        }
     }
 
     /// The same in another namespace.
     #[must_use]
     pub fn in_namespace(&self, namespace: &str) -> Self {
-        Self { namespace: Some(namespace.to_owned()), ..self.clone() }
+        Self {
+            namespace: Some(namespace.to_owned()),
+            ..self.clone()
+        }
     }
 
     /// The same as somebody else, as a ServiceAccount of [`Cluster::service_account`](crate::Cluster::service_account).
     #[must_use]
     pub fn with_kubeconfig(&self, kubeconfig: &Path) -> Self {
-        Self { kubeconfig: kubeconfig.to_owned(), ..self.clone() }
+        Self {
+            kubeconfig: kubeconfig.to_owned(),
+            ..self.clone()
+        }
     }
 
     pub(crate) fn std_command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> std::process::Command {
@@ -105,7 +118,11 @@ impl Kubectl {
     /// When it fails: with what it said.
     pub async fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
         let args: Vec<S> = args.into_iter().collect();
-        let shown = args.iter().map(|arg| arg.as_ref().to_string_lossy()).collect::<Vec<_>>().join(" ");
+        let shown = args
+            .iter()
+            .map(|arg| arg.as_ref().to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ");
         let output = self.output(&args, "").await?;
         if !output.success {
             bail!("kubectl {shown}: {}{}", output.stderr, output.stdout);

@@ -56,7 +56,10 @@ use std::path::{Path, PathBuf};
 
 /// The root of the clone.
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e lies in the repository").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("e2e lies in the repository")
+        .to_owned()
 }
 
 /// Makes aws-lc-rs the process's crypto provider; harmless when it is already.

@@ -46,7 +46,10 @@ fn start_watchdog() -> Result<Mutex<ChildStdin>, String> {
 }
 
 fn tell_watchdog(line: &str) -> Result<()> {
-    let stdin = WATCHDOG_STDIN.get_or_init(start_watchdog).as_ref().map_err(|error| anyhow!(error.clone()))?;
+    let stdin = WATCHDOG_STDIN
+        .get_or_init(start_watchdog)
+        .as_ref()
+        .map_err(|error| anyhow!(error.clone()))?;
     let mut stdin = stdin.lock().unwrap_or_else(PoisonError::into_inner);
     writeln!(stdin, "{line}").context("the watchdog shell is gone")
 }
@@ -88,7 +91,9 @@ impl Process {
     /// # Errors
     /// When the kernel refuses to tell.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child.try_wait().with_context(|| format!("can't wait for {}", self.name))
+        self.child
+            .try_wait()
+            .with_context(|| format!("can't wait for {}", self.name))
     }
 
     /// Sends SIGTERM.
@@ -101,7 +106,9 @@ impl Process {
             return Err(anyhow!("{} has already ended: {status}", self.name));
         }
         let sent = Command::new("kill").args(["-TERM", &self.id().to_string()]).status()?;
-        sent.success().then_some(()).ok_or_else(|| anyhow!("can't send SIGTERM to {}", self.name))
+        sent.success()
+            .then_some(())
+            .ok_or_else(|| anyhow!("can't send SIGTERM to {}", self.name))
     }
 
     /// `kill -9`, and waits for the end.
@@ -110,7 +117,9 @@ impl Process {
     /// When the kernel refuses.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         self.child.kill().with_context(|| format!("can't kill {}", self.name))?;
-        self.child.wait().with_context(|| format!("can't wait for {}", self.name))
+        self.child
+            .wait()
+            .with_context(|| format!("can't wait for {}", self.name))
     }
 
     /// Waits until it ends by itself.
@@ -145,8 +154,15 @@ pub fn folder(prefix: &str) -> Result<PathBuf> {
     let memory = Path::new("/dev/shm");
     let mut builder = tempfile::Builder::new();
     builder.prefix(prefix);
-    let made = if memory.is_dir() { builder.tempdir_in(memory) } else { builder.tempdir() };
-    let path = made.or_else(|_| builder.tempdir()).context("can't make a folder for the run")?.keep();
+    let made = if memory.is_dir() {
+        builder.tempdir_in(memory)
+    } else {
+        builder.tempdir()
+    };
+    let path = made
+        .or_else(|_| builder.tempdir())
+        .context("can't make a folder for the run")?
+        .keep();
     if std::env::var_os("CERTMON_E2E_KEEP").is_none() {
         tell_watchdog(&format!("folder {}", path.display()))?;
     }
@@ -158,7 +174,12 @@ mod tests {
     use super::*;
 
     fn alive(pid: u32) -> bool {
-        Command::new("kill").args(["-0", &pid.to_string()]).stderr(Stdio::null()).status().unwrap().success()
+        Command::new("kill")
+            .args(["-0", &pid.to_string()])
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
     }
 
     #[tokio::test]
@@ -166,7 +187,11 @@ mod tests {
         let mut left = Command::new("sleep").arg("600").spawn().unwrap();
         let mut spared = Command::new("sleep").arg("600").spawn().unwrap();
         let folder = tempfile::tempdir().unwrap().keep();
-        let mut watchdog = Command::new("sh").args(["-c", WATCHDOG, "watchdog"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut watchdog = Command::new("sh")
+            .args(["-c", WATCHDOG, "watchdog"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut pipe = watchdog.stdin.take().unwrap();
         let (a, b) = (left.id(), spared.id());
         write!(pipe, "start {a}\nstart {b}\nend {b}\nfolder {}\n", folder.display()).unwrap();

@@ -37,7 +37,12 @@ pub struct OperatorBuilder {
 impl OperatorBuilder {
     /// `certmon run` with a kubeconfig, JSON logs, and a free port for metrics and health.
     pub fn new(kubeconfig: &Path) -> Self {
-        Self { kubeconfig: kubeconfig.to_owned(), args: Vec::new(), environment: Vec::new(), egress_policy: None }
+        Self {
+            kubeconfig: kubeconfig.to_owned(),
+            args: Vec::new(),
+            environment: Vec::new(),
+            egress_policy: None,
+        }
     }
 
     /// `--watch-namespace`; may be said several times.
@@ -79,12 +84,21 @@ impl OperatorBuilder {
         }
         let listen = free_address()?;
         let process = self.spawn(&binary, &folder, listen)?;
-        Ok(Operator { builder: self, binary, folder, listen, process })
+        Ok(Operator {
+            builder: self,
+            binary,
+            folder,
+            listen,
+            process,
+        })
     }
 
     fn spawn(&self, binary: &Path, folder: &Path, listen: SocketAddr) -> Result<Process> {
         // Appended to: a story with restarts reads one log.
-        let log = OpenOptions::new().create(true).append(true).open(folder.join("log.jsonl"))?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(folder.join("log.jsonl"))?;
         let mut command = Command::new(binary);
         command
             .arg("run")
@@ -118,9 +132,11 @@ impl Operator {
     /// # Errors
     /// When it isn't ready in 30 s: with the end of its log.
     pub async fn ready(&self) -> Result<()> {
-        let waited = wait_for("the operator to be ready", READY, async || match get(self.listen, "/readyz").await? {
-            (200, _) => Ok(()),
-            (status, body) => Err(anyhow!("/readyz says {status} {body}")),
+        let waited = wait_for("the operator to be ready", READY, async || {
+            match get(self.listen, "/readyz").await? {
+                (200, _) => Ok(()),
+                (status, body) => Err(anyhow!("/readyz says {status} {body}")),
+            }
         })
         .await;
         waited.with_context(|| format!("the end of its log:\n{}", self.log_end()))
@@ -155,7 +171,10 @@ impl Operator {
 
     /// The lines of the log that are JSON.
     pub fn log_lines(&self) -> Vec<Value> {
-        self.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        self.log()
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     fn log_end(&self) -> String {

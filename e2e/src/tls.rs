@@ -47,7 +47,9 @@ where
 }
 
 pub(crate) async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("can't listen on {address}"))?;
     let address = listener.local_addr()?;
     Ok((listener, address))
 }
@@ -64,7 +66,10 @@ struct Presented {
 impl ResolvesServerCert for Presented {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(str::to_owned);
-        self.server_names.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+        self.server_names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(name);
         Some(Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner)))
     }
 }
@@ -109,7 +114,12 @@ impl TlsServer {
                 }
             }
         });
-        Ok(Self { address, presented, connections, _task: task })
+        Ok(Self {
+            address,
+            presented,
+            connections,
+            _task: task,
+        })
     }
 
     /// Presents another certificate from the next handshake on: a renewal.
@@ -138,19 +148,29 @@ impl TlsServer {
 
     /// The server name of each handshake so far.
     pub fn server_names(&self) -> Vec<Option<String>> {
-        self.presented.server_names.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.presented
+            .server_names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
 fn acceptor(resolver: Arc<dyn ResolvesServerCert>) -> TlsAcceptor {
     install_crypto();
-    TlsAcceptor::from(Arc::new(ServerConfig::builder().with_no_client_auth().with_cert_resolver(resolver)))
+    TlsAcceptor::from(Arc::new(
+        ServerConfig::builder()
+            .with_no_client_auth()
+            .with_cert_resolver(resolver),
+    ))
 }
 
 /// An acceptor for a server that presents `identity` alone.
 pub(crate) fn acceptor_for(identity: &Identity) -> Result<TlsAcceptor> {
-    let presented =
-        Presented { key: RwLock::new(Arc::new(identity.certified_key()?)), server_names: Mutex::new(Vec::new()) };
+    let presented = Presented {
+        key: RwLock::new(Arc::new(identity.certified_key()?)),
+        server_names: Mutex::new(Vec::new()),
+    };
     Ok(acceptor(Arc::new(presented)))
 }
 
@@ -188,7 +208,11 @@ impl BadServer {
             counted.fetch_add(1, Ordering::SeqCst);
             misbehave(stream, misbehaviour.clone())
         });
-        Ok(Self { address, connections, _task: task })
+        Ok(Self {
+            address,
+            connections,
+            _task: task,
+        })
     }
 
     /// Where it listens.

@@ -26,7 +26,9 @@ pub async fn wait_for<T>(what: &str, deadline: Duration, mut probe: impl AsyncFn
             Ok(Err(state)) => last = Some(state),
             Err(_elapsed) => {
                 let before = last.map_or_else(|| "none".to_owned(), |state| format!("{state:#}"));
-                return Err(anyhow!("waited {deadline:?} for {what}; the last look did not return; the state before it: {before}"));
+                return Err(anyhow!(
+                    "waited {deadline:?} for {what}; the last look did not return; the state before it: {before}"
+                ));
             }
         }
         if Instant::now() + pause >= end {
@@ -52,7 +54,10 @@ mod tests {
         .await
         .unwrap_err();
         let text = error.to_string();
-        assert!(text.starts_with("waited 100ms for the moon; the last state: only clouds at look"), "{text}");
+        assert!(
+            text.starts_with("waited 100ms for the moon; the last state: only clouds at look"),
+            "{text}"
+        );
     }
 
     #[tokio::test]

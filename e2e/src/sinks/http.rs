@@ -36,7 +36,13 @@ pub struct Answer {
 impl Answer {
     /// This status, with the body that the receiver would send by itself.
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: None, delay: Duration::ZERO, hangs_up: false }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: None,
+            delay: Duration::ZERO,
+            hangs_up: false,
+        }
     }
 
     /// 200, as if all was well.
@@ -46,7 +52,10 @@ impl Answer {
 
     /// No answer at all: the connection is closed once the message is recorded.
     pub fn hang_up() -> Self {
-        Self { hangs_up: true, ..Self::accept() }
+        Self {
+            hangs_up: true,
+            ..Self::accept()
+        }
     }
 
     /// After a while; the message is recorded before it.
@@ -177,11 +186,25 @@ impl HttpSink {
         let authority = Authority::new("certmon-e2e receivers")?;
         let acceptor = acceptor_for(&authority.issue(&Leaf::for_names(["localhost", "127.0.0.1"]))?)?;
         let (listener, address) = listen(ANY_PORT).await?;
-        let state = State { received: Vec::new(), next: VecDeque::new(), standing: Answer::accept() };
-        let receiver = Arc::new(Receiver { kind, state: Mutex::new(state) });
+        let state = State {
+            received: Vec::new(),
+            next: VecDeque::new(),
+            standing: Answer::accept(),
+        };
+        let receiver = Arc::new(Receiver {
+            kind,
+            state: Mutex::new(state),
+        });
         let shared = Arc::clone(&receiver);
-        let task = accept(listener, move |stream| serve(stream, acceptor.clone(), Arc::clone(&shared)));
-        Ok(Self { address, authority, receiver, _task: task })
+        let task = accept(listener, move |stream| {
+            serve(stream, acceptor.clone(), Arc::clone(&shared))
+        });
+        Ok(Self {
+            address,
+            authority,
+            receiver,
+            _task: task,
+        })
     }
 
     /// The port.
@@ -224,7 +247,10 @@ impl HttpSink {
             if received.len() >= count {
                 return Ok(received);
             }
-            let bodies: Vec<_> = received.iter().map(|message| String::from_utf8_lossy(&message.body)).collect();
+            let bodies: Vec<_> = received
+                .iter()
+                .map(|message| String::from_utf8_lossy(&message.body))
+                .collect();
             Err(anyhow!("{} arrived: {bodies:?}", received.len()))
         })
         .await
@@ -232,31 +258,51 @@ impl HttpSink {
 }
 
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, receiver: Arc<Receiver>) {
-    let Ok(session) = acceptor.accept(stream).await else { return };
+    let Ok(session) = acceptor.accept(stream).await else {
+        return;
+    };
     let service = service_fn(move |request| answer(request, Arc::clone(&receiver)));
     // It ends when the client leaves, or with a deliberate hang-up.
-    let _ended = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(session), service).await;
+    let _ended = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(session), service)
+        .await;
 }
 
 async fn answer(request: Request<Incoming>, receiver: Arc<Receiver>) -> Result<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
-    let body = Limited::new(body, LARGEST_BODY).collect().await.map_err(|error| anyhow!(error))?.to_bytes().to_vec();
+    let body = Limited::new(body, LARGEST_BODY)
+        .collect()
+        .await
+        .map_err(|error| anyhow!(error))?
+        .to_bytes()
+        .to_vec();
     let text = |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers: BTreeMap<String, String> =
-        head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+    let headers: BTreeMap<String, String> = head
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), text(value)))
+        .collect();
     let now = Utc::now();
     let signature_fault = match &receiver.kind {
         Kind::Webhook(keys) if !keys.is_empty() => SigningKey::check(keys, &headers, &body, now).err(),
         _ => None,
     };
     let path = head.uri.to_string();
-    let message = Received { at: now, path: path.clone(), headers, body, signature_fault };
+    let message = Received {
+        at: now,
+        path: path.clone(),
+        headers,
+        body,
+        signature_fault,
+    };
     let (answer, number) = receiver.record(message);
     tokio::time::sleep(answer.delay).await;
     if answer.hangs_up {
         return Err(anyhow!("hangs up, as told"));
     }
-    let body = answer.body.unwrap_or_else(|| receiver.default_body(answer.status, &path, number));
+    let body = answer
+        .body
+        .unwrap_or_else(|| receiver.default_body(answer.status, &path, number));
     let mut response = Response::builder().status(answer.status);
     for (name, value) in answer.headers {
         response = response.header(name, value);

@@ -31,7 +31,9 @@ impl SigningKey {
     /// # Errors
     /// When it doesn't start with `whsec_`, or isn't base64.
     pub fn parse(text: &str) -> Result<Self> {
-        let encoded = text.strip_prefix("whsec_").context("a signing key starts with whsec_")?;
+        let encoded = text
+            .strip_prefix("whsec_")
+            .context("a signing key starts with whsec_")?;
         Ok(Self(STANDARD.decode(encoded)?))
     }
 
@@ -52,15 +54,21 @@ impl SigningKey {
         let header = |name: &str| headers.get(name).ok_or_else(|| format!("no {name} header"));
         let (id, timestamp) = (header("webhook-id")?, header("webhook-timestamp")?);
         let signatures = header("webhook-signature")?;
-        let sent: i64 = timestamp.parse().map_err(|_| format!("webhook-timestamp {timestamp} is no number"))?;
+        let sent: i64 = timestamp
+            .parse()
+            .map_err(|_| format!("webhook-timestamp {timestamp} is no number"))?;
         if sent.abs_diff(now.timestamp()) > TOLERANCE {
             return Err(format!("webhook-timestamp {timestamp} is more than {TOLERANCE} s away"));
         }
         let verified = |signature: &str| {
-            let Some(bytes) = signature.strip_prefix("v1,").and_then(|text| STANDARD.decode(text).ok()) else {
+            let Some(bytes) = signature
+                .strip_prefix("v1,")
+                .and_then(|text| STANDARD.decode(text).ok())
+            else {
                 return false;
             };
-            keys.iter().any(|key| key.mac(id, timestamp, body).verify_slice(&bytes).is_ok())
+            keys.iter()
+                .any(|key| key.mac(id, timestamp, body).verify_slice(&bytes).is_ok())
         };
         if signatures.split(' ').any(verified) {
             return Ok(());
@@ -96,7 +104,10 @@ mod tests {
     #[test]
     fn the_published_vector_verifies_and_a_changed_body_does_not() {
         assert_eq!(check(&headers(SIGNATURE), BODY, 1_614_265_330), Ok(()));
-        assert_eq!(check(&headers(&format!("v1,AAAA {SIGNATURE}")), BODY, 1_614_265_330), Ok(()));
+        assert_eq!(
+            check(&headers(&format!("v1,AAAA {SIGNATURE}")), BODY, 1_614_265_330),
+            Ok(())
+        );
         assert!(check(&headers(SIGNATURE), b"{}", 1_614_265_330).is_err());
         assert!(check(&headers(SIGNATURE), BODY, 1_614_265_330 + 301).is_err());
         assert!(check(&BTreeMap::new(), BODY, 1_614_265_330).is_err());

@@ -130,7 +130,12 @@ impl SmtpSink {
                 let _ended = converse(stream, &relay).await;
             }
         });
-        Ok(Self { address, authority, relay, _task: task })
+        Ok(Self {
+            address,
+            authority,
+            relay,
+            _task: task,
+        })
     }
 
     /// The port.
@@ -160,7 +165,11 @@ impl SmtpSink {
     pub async fn wait_for_mails(&self, count: usize, deadline: Duration) -> Result<Vec<Mail>> {
         wait_for(&format!("{count} mails"), deadline, async || {
             let mails = self.mails();
-            if mails.len() >= count { Ok(mails) } else { Err(anyhow!("{} arrived: {mails:?}", mails.len())) }
+            if mails.len() >= count {
+                Ok(mails)
+            } else {
+                Err(anyhow!("{} arrived: {mails:?}", mails.len()))
+            }
         })
         .await
     }
@@ -211,7 +220,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     }
 
     async fn say(&mut self, line: &str) -> Result<()> {
-        self.stream.get_mut().write_all(format!("{line}\r\n").as_bytes()).await?;
+        self.stream
+            .get_mut()
+            .write_all(format!("{line}\r\n").as_bytes())
+            .await?;
         Ok(self.stream.get_mut().flush().await?)
     }
 
@@ -223,7 +235,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         if self.script.hangs_up_at == Some(stage) {
             bail!("hangs up, as told");
         }
-        let told = self.script.replies.iter().find(|(at, _)| *at == stage).map(|(_, reply)| reply.clone());
+        let told = self
+            .script
+            .replies
+            .iter()
+            .find(|(at, _)| *at == stage)
+            .map(|(_, reply)| reply.clone());
         self.say(told.as_deref().unwrap_or(usual)).await
     }
 
@@ -232,7 +249,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         if self.stream.read_until(b'\n', &mut line).await? == 0 {
             return Ok(None);
         }
-        Ok(Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned()))
+        Ok(Some(
+            String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned(),
+        ))
     }
 
     fn needs_tls(&self) -> bool {
@@ -290,12 +309,20 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         let (mechanism, initial) = rest.split_once(' ').unwrap_or((rest, ""));
         let given = match mechanism.to_ascii_uppercase().as_str() {
             "PLAIN" => {
-                let text = if initial.is_empty() { self.ask("").await? } else { decode(initial)? };
+                let text = if initial.is_empty() {
+                    self.ask("").await?
+                } else {
+                    decode(initial)?
+                };
                 let mut parts = text.split('\0').skip(1).map(str::to_owned);
                 (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
             }
             "LOGIN" => {
-                let user = if initial.is_empty() { self.ask("VXNlcm5hbWU6").await? } else { decode(initial)? };
+                let user = if initial.is_empty() {
+                    self.ask("VXNlcm5hbWU6").await?
+                } else {
+                    decode(initial)?
+                };
                 (user, self.ask("UGFzc3dvcmQ6").await?)
             }
             _ => return self.say("504 5.5.4 no such mechanism").await,
@@ -323,7 +350,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
 
     async fn recipient(&mut self, rest: &str) -> Result<()> {
         let to = address(rest);
-        let refused = self.script.refused_recipients.iter().find(|(refused, _)| *refused == to);
+        let refused = self
+            .script
+            .refused_recipients
+            .iter()
+            .find(|(refused, _)| *refused == to);
         if let Some(reply) = refused.map(|(_, reply)| reply.clone()) {
             return self.say(&reply).await;
         }
@@ -335,14 +366,20 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         if self.to.is_empty() {
             return self.say("554 5.5.1 no recipients").await;
         }
-        let refused = self.script.replies.iter().any(|(stage, reply)| *stage == Stage::Data && !reply.starts_with('3'));
+        let refused = self
+            .script
+            .replies
+            .iter()
+            .any(|(stage, reply)| *stage == Stage::Data && !reply.starts_with('3'));
         self.say_at(Stage::Data, "354 go on").await?;
         if refused {
             return Ok(());
         }
         let mut data = String::new();
         loop {
-            let Some(line) = self.line().await? else { bail!("the client left in the middle of a message") };
+            let Some(line) = self.line().await? else {
+                bail!("the client left in the middle of a message")
+            };
             if line == "." {
                 break;
             }
