@@ -1,0 +1,259 @@
+//! The operator as a process.
+
+use std::fs::OpenOptions;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde_json::{Value, json};
+
+use crate::lifeline::{self, Process};
+use crate::{get, wait_for};
+
+/// Caches are synced long before.
+const READY: Duration = Duration::from_secs(30);
+
+/// What SIGTERM may take, and a little more, so that a test can tell late from never.
+const EXIT: Duration = Duration::from_secs(25);
+
+/// An egress policy file's text that lets everybody's sinks and endpoints reach these ports of 127.0.0.0/8, by the
+/// rule that holds for any admin.
+pub fn egress_policy(ports: impl IntoIterator<Item = u16>) -> String {
+    let ports: Vec<u16> = ports.into_iter().collect();
+    json!({ "allow": [{ "namespaces": ["*"], "cidrs": ["127.0.0.0/8"], "ports": ports }] }).to_string()
+}
+
+/// How to run the operator.
+#[derive(Debug, Clone)]
+pub struct OperatorBuilder {
+    kubeconfig: PathBuf,
+    args: Vec<String>,
+    environment: Vec<(String, String)>,
+    egress_policy: Option<String>,
+}
+
+impl OperatorBuilder {
+    /// `certmon run` with a kubeconfig, JSON logs, and a free port for metrics and health.
+    pub fn new(kubeconfig: &Path) -> Self {
+        Self {
+            kubeconfig: kubeconfig.to_owned(),
+            args: Vec::new(),
+            environment: Vec::new(),
+            egress_policy: None,
+        }
+    }
+
+    /// `--watch-namespace`; may be said several times.
+    #[must_use]
+    pub fn watch_namespace(self, namespace: &str) -> Self {
+        self.arg("--watch-namespace", namespace)
+    }
+
+    /// `--egress-policy` with a file of this text, as from [`egress_policy`].
+    #[must_use]
+    pub fn egress_policy(mut self, text: impl Into<String>) -> Self {
+        self.egress_policy = Some(text.into());
+        self
+    }
+
+    /// Any other flag with its value.
+    #[must_use]
+    pub fn arg(mut self, flag: &str, value: &str) -> Self {
+        self.args.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// A variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the process; wait for [`Operator::ready`] before relying on it.
+    ///
+    /// # Errors
+    /// When there is no binary, or it can't be started.
+    pub async fn start(self) -> Result<Operator> {
+        let binary = binary()?;
+        let folder = lifeline::folder("certmon-operator-")?;
+        if let Some(text) = &self.egress_policy {
+            std::fs::write(folder.join("egress-policy.yaml"), text)?;
+        }
+        let listen = free_address()?;
+        let process = self.spawn(&binary, &folder, listen)?;
+        Ok(Operator {
+            builder: self,
+            binary,
+            folder,
+            listen,
+            process,
+        })
+    }
+
+    fn spawn(&self, binary: &Path, folder: &Path, listen: SocketAddr) -> Result<Process> {
+        // Appended to: a story with restarts reads one log.
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(folder.join("log.jsonl"))?;
+        let mut command = Command::new(binary);
+        command
+            .arg("run")
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(["--listen", &listen.to_string(), "--log-format", "json"])
+            .args(&self.args)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        if self.egress_policy.is_some() {
+            command.arg("--egress-policy").arg(folder.join("egress-policy.yaml"));
+        }
+        Process::start(&mut command)
+    }
+}
+
+/// A running operator; killed when dropped.
+#[derive(Debug)]
+pub struct Operator {
+    builder: OperatorBuilder,
+    binary: PathBuf,
+    folder: PathBuf,
+    listen: SocketAddr,
+    process: Process,
+}
+
+impl Operator {
+    /// Waits for `/readyz`: its caches are synced.
+    ///
+    /// # Errors
+    /// When it isn't ready in 30 s: with the end of its log.
+    pub async fn ready(&self) -> Result<()> {
+        let waited = wait_for("the operator to be ready", READY, async || {
+            match get(self.listen, "/readyz").await? {
+                (200, _) => Ok(()),
+                (status, body) => Err(anyhow!("/readyz says {status} {body}")),
+            }
+        })
+        .await;
+        waited.with_context(|| format!("the end of its log:\n{}", self.log_end()))
+    }
+
+    /// `/metrics`.
+    ///
+    /// # Errors
+    /// When it doesn't answer with 200.
+    pub async fn metrics(&self) -> Result<String> {
+        match get(self.listen, "/metrics").await? {
+            (200, body) => Ok(body),
+            (status, body) => Err(anyhow!("/metrics says {status} {body}")),
+        }
+    }
+
+    /// Where metrics and health are served.
+    pub fn address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// The process id, for measurements.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// All that it logged, of all its lives.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.folder.join("log.jsonl")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The lines of the log that are JSON.
+    pub fn log_lines(&self) -> Vec<Value> {
+        self.log()
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    fn log_end(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    /// Writes another text into its egress policy file, by renaming a new file into its place.
+    ///
+    /// # Errors
+    /// When it was started without one.
+    pub fn replace_egress_policy(&self, text: &str) -> Result<()> {
+        if self.builder.egress_policy.is_none() {
+            bail!("the operator was started without an egress policy");
+        }
+        let new = self.folder.join("egress-policy.new");
+        std::fs::write(&new, text)?;
+        Ok(std::fs::rename(new, self.folder.join("egress-policy.yaml"))?)
+    }
+
+    /// Whether it has ended, and how.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.process.ended()
+    }
+
+    /// SIGTERM, and waits for the end.
+    ///
+    /// # Errors
+    /// When it hasn't ended after 25 s: with the end of its log.
+    pub async fn terminate(&mut self) -> Result<ExitStatus> {
+        self.process.terminate()?;
+        self.exit().await
+    }
+
+    /// Waits until it ends by itself, as after a flag that it can't use.
+    ///
+    /// # Errors
+    /// When it hasn't ended after 25 s: with the end of its log.
+    pub async fn exit(&mut self) -> Result<ExitStatus> {
+        let ended = self.process.exit(EXIT).await;
+        ended.with_context(|| format!("the end of its log:\n{}", self.log_end()))
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill().map(|_status| ())
+    }
+
+    /// Starts it again with the same arguments and address, and on the same log; kills it first if it runs.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process = self.builder.spawn(&self.binary, &self.folder, self.listen)?;
+        Ok(())
+    }
+}
+
+/// `CERTMON_BIN`, else the binary that cargo built beside this test.
+fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("CERTMON_BIN").filter(|path| !path.is_empty()) {
+        return Ok(path.into());
+    }
+    let this = std::env::current_exe()?;
+    // target/PROFILE/deps/TEST, or target/PROFILE/BINARY.
+    let folders = this.ancestors().skip(1).take(2);
+    let found = folders.map(|folder| folder.join("certmon")).find(|path| path.is_file());
+    found.context("no certmon binary beside this test: `cargo build -p certmon` first, or name one in CERTMON_BIN")
+}
+
+fn free_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
+    Ok(listener.local_addr()?)
+}

@@ -1,0 +1,257 @@
+//! TLS servers of the world: well-behaved ones whose certificate can be changed while they run, and bad ones.
+//!
+//! All listen on loopback and end with the value that stands for them.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{Identity, install_crypto};
+
+/// Ends a task when dropped.
+#[derive(Debug)]
+pub(crate) struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Accepts on `listener` and runs `serve` for each connection, until dropped.
+pub(crate) fn accept<F>(listener: TcpListener, mut serve: impl FnMut(TcpStream) -> F + Send + 'static) -> Task
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    Task(tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => if let Ok((stream, _peer)) = accepted {
+                    connections.spawn(serve(stream));
+                },
+                Some(_ended) = connections.join_next() => {}
+            }
+        }
+    }))
+}
+
+pub(crate) async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("can't listen on {address}"))?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+pub(crate) const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// What a server presents now, and the names that it was asked for.
+#[derive(Debug)]
+struct Presented {
+    key: RwLock<Arc<CertifiedKey>>,
+    server_names: Mutex<Vec<Option<String>>>,
+}
+
+impl ResolvesServerCert for Presented {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().map(str::to_owned);
+        self.server_names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(name);
+        Some(Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// A TLS 1.2 and 1.3 server that shakes hands and then waits for the client to leave.
+#[derive(Debug)]
+pub struct TlsServer {
+    address: SocketAddr,
+    presented: Arc<Presented>,
+    connections: Arc<AtomicUsize>,
+    _task: Task,
+}
+
+impl TlsServer {
+    /// On a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// When it can't listen, or rustls can't use the key.
+    pub async fn start(identity: &Identity) -> Result<Self> {
+        Self::start_on(ANY_PORT, identity).await
+    }
+
+    /// On an address of its own, as a second address of one name, or one that comes back.
+    ///
+    /// # Errors
+    /// When it can't listen, or rustls can't use the key.
+    pub async fn start_on(address: SocketAddr, identity: &Identity) -> Result<Self> {
+        let presented = Arc::new(Presented {
+            key: RwLock::new(Arc::new(identity.certified_key()?)),
+            server_names: Mutex::new(Vec::new()),
+        });
+        let acceptor = acceptor(Arc::clone(&presented) as Arc<dyn ResolvesServerCert>);
+        let (listener, address) = listen(address).await?;
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
+        let task = accept(listener, move |stream| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let acceptor = acceptor.clone();
+            async move {
+                if let Ok(mut session) = acceptor.accept(stream).await {
+                    let _left = session.read_to_end(&mut Vec::new()).await;
+                }
+            }
+        });
+        Ok(Self {
+            address,
+            presented,
+            connections,
+            _task: task,
+        })
+    }
+
+    /// Presents another certificate from the next handshake on: a renewal.
+    ///
+    /// # Errors
+    /// When rustls can't use the key.
+    pub fn present(&self, identity: &Identity) -> Result<()> {
+        *self.presented.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(identity.certified_key()?);
+        Ok(())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The port alone.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// How many connections were accepted so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// The server name of each handshake so far.
+    pub fn server_names(&self) -> Vec<Option<String>> {
+        self.presented
+            .server_names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+fn acceptor(resolver: Arc<dyn ResolvesServerCert>) -> TlsAcceptor {
+    install_crypto();
+    TlsAcceptor::from(Arc::new(
+        ServerConfig::builder()
+            .with_no_client_auth()
+            .with_cert_resolver(resolver),
+    ))
+}
+
+/// An acceptor for a server that presents `identity` alone.
+pub(crate) fn acceptor_for(identity: &Identity) -> Result<TlsAcceptor> {
+    let presented = Presented {
+        key: RwLock::new(Arc::new(identity.certified_key()?)),
+        server_names: Mutex::new(Vec::new()),
+    };
+    Ok(acceptor(Arc::new(presented)))
+}
+
+/// How a [`BadServer`] misbehaves.
+#[derive(Debug, Clone)]
+pub enum Misbehaviour {
+    /// Accepts and says nothing.
+    Silent,
+    /// Says these bytes at once, then waits.
+    Says(Vec<u8>),
+    /// Says these bytes over and over, one per pause.
+    Drips(Vec<u8>, Duration),
+    /// Closes at once.
+    HangsUp,
+}
+
+/// A server that doesn't speak TLS.
+#[derive(Debug)]
+pub struct BadServer {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    _task: Task,
+}
+
+impl BadServer {
+    /// On a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// When it can't listen.
+    pub async fn start(misbehaviour: Misbehaviour) -> Result<Self> {
+        let (listener, address) = listen(ANY_PORT).await?;
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
+        let task = accept(listener, move |stream| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            misbehave(stream, misbehaviour.clone())
+        });
+        Ok(Self {
+            address,
+            connections,
+            _task: task,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The port alone.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// How many connections were accepted so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+async fn misbehave(stream: TcpStream, how: Misbehaviour) {
+    let (mut from, mut to) = stream.into_split();
+    let says = async {
+        match how {
+            Misbehaviour::HangsUp => return,
+            Misbehaviour::Silent => {}
+            Misbehaviour::Says(bytes) => {
+                let _sent = to.write_all(&bytes).await;
+            }
+            Misbehaviour::Drips(bytes, pause) => {
+                for byte in bytes.iter().cycle() {
+                    if to.write_all(std::slice::from_ref(byte)).await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut ignored = [0; 1024];
+    let hears = async { while from.read(&mut ignored).await.is_ok_and(|read| read > 0) {} };
+    tokio::select! { () = says => {}, () = hears => {} }
+}
