@@ -1,7 +1,7 @@
 # An image of the static binary and nothing else.
 #
-# Not run in CI: no container engine is available there, so this file is read in review, not built. What it relies
-# on and CI does build is the command line below. Build it from the repository's root:
+# Not run in CI: no container engine is available there, so this file is read in review, not built. From the
+# repository's root:
 #
 #   docker build -t ghcr.io/certmon/certmon:0.1.0 .
 
@@ -12,7 +12,7 @@ ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /src
 COPY . .
 # With --target, flags reach the product alone: a proc macro is a library that the compiler loads, and can't be
-# static. The gnu target rather than musl: its allocator is the faster one by far under many threads.
+# static. The gnu target is the one that the tests and figures of this project are made with.
 RUN target=$(rustc -vV | sed -n 's/^host: //p') \
  && RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked -p certmon --target "$target" \
  && cp "target/$target/release/certmon" /certmon \
