@@ -31,7 +31,7 @@ LABEL org.opencontainers.image.title="certmon" \
 COPY --from=roots /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /src/LICENSE /LICENSE
 COPY --from=build /certmon /certmon
-# By number: there is no /etc/passwd, and runAsNonRoot needs one.
+# A number: there is no /etc/passwd to find a name in, and runAsNonRoot can only judge numbers.
 USER 65534:65534
 EXPOSE 8080
 # For people who run the image without the chart; the chart's flags say the same.
