@@ -1,39 +1,20 @@
-//! The chart as Helm renders it: values, rights, the Pod, the CRDs. No API server: what it makes of them is tested
-//! where it is installed.
+//! The chart as Helm renders it: values, rights, the Pod, the CRDs. No API server: what it makes of them is tested in
+//! `apiserver/chart.rs`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 
+use certmon_e2e::{Binaries, Helm, Release, repository};
 use serde_json::{Value, json};
 
-static REPOSITORY: LazyLock<PathBuf> = LazyLock::new(|| {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("e2e lies in the repository")
-        .to_owned()
-});
+static CHART: LazyLock<PathBuf> = LazyLock::new(Helm::chart);
 
-static CHART: LazyLock<PathBuf> = LazyLock::new(|| REPOSITORY.join("charts/certmon"));
-
-/// The Helm that `CERTMON_HELM` names, else the one that the control plane's build makes.
 static HELM: LazyLock<PathBuf> = LazyLock::new(|| {
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "a test is told by the environment which Helm to use"
-    )]
-    if let Some(path) = std::env::var_os("CERTMON_HELM").filter(|path| !path.is_empty()) {
-        return path.into();
-    }
-    let script = REPOSITORY.join("e2e/tools/build.sh");
-    let output = Command::new("sh")
-        .arg(&script)
-        .args(["1.37", "helm"])
-        .output()
-        .expect("sh runs");
-    assert!(output.status.success(), "{}: {}", script.display(), stderr(&output));
-    Path::new(String::from_utf8_lossy(&output.stdout).trim_end()).join("helm")
+    Binaries::new(Release::Newest)
+        .path("helm")
+        .expect("Helm is there or can be built")
 });
 
 fn stderr(output: &Output) -> String {
@@ -439,7 +420,7 @@ fn the_crds_are_what_was_generated() {
     for (arguments, kept) in [(&[][..], json!("keep")), (&["--set", "crds.keep=false"], Value::Null)] {
         let objects = rendered(arguments);
         let crds = of_kind(&objects, "CustomResourceDefinition");
-        let generated: Vec<Value> = files(REPOSITORY.join("crd/generated"))
+        let generated: Vec<Value> = files(repository().join("crd/generated"))
             .iter()
             .map(|file| yaml(&read(file)))
             .collect();
@@ -535,12 +516,12 @@ fn one_version_everywhere() {
     assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
 
-    let toolchain = read(REPOSITORY.join("rust-toolchain.toml"));
+    let toolchain = read(repository().join("rust-toolchain.toml"));
     let rust = toolchain
         .lines()
         .find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"'))
         .expect("a pinned toolchain");
-    let dockerfile = read(REPOSITORY.join("Dockerfile"));
+    let dockerfile = read(repository().join("Dockerfile"));
     assert!(dockerfile.contains(&format!("FROM rust:{rust}-")), "{rust}");
     assert!(dockerfile.contains(&format!("RUSTUP_TOOLCHAIN={rust}\n")), "{rust}");
 }

@@ -4,6 +4,7 @@
 //! `CERTMON_E2E_KUBECONFIG` the tests use that cluster, and those that read the audit log or start a control plane with
 //! flags of their own still use one of their own.
 
+mod chart;
 mod controlplane;
 mod crds;
 mod manifests;
