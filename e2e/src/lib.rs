@@ -15,7 +15,7 @@
 //! let ns = cluster.namespace("expiry").await?;
 //! let leaf = Authority::new("Story CA")?.issue(&Leaf::for_names(["shop.test"]).expires_in(Duration::from_secs(3 * 86_400)))?;
 //! ns.kubectl().apply_object(&leaf.secret("shop-tls")).await?;
-//! let operator = OperatorBuilder::new(cluster.kubeconfig()).watch_namespace(ns.name()).start().await?;
+//! let operator = OperatorBuilder::new(cluster.kubeconfig()).watch_namespace(ns.name()).start()?;
 //! operator.ready().await?;
 //! wait_for("the monitor to say ExpiringSoon", Duration::from_secs(10), async || {
 //!     let seen = ns.kubectl().run(["get", "certmon"]).await?;

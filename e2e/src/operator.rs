@@ -32,6 +32,7 @@ pub struct OperatorBuilder {
     args: Vec<String>,
     environment: Vec<(String, String)>,
     egress_policy: Option<String>,
+    binary: Option<PathBuf>,
 }
 
 impl OperatorBuilder {
@@ -42,6 +43,7 @@ impl OperatorBuilder {
             args: Vec::new(),
             environment: Vec::new(),
             egress_policy: None,
+            binary: None,
         }
     }
 
@@ -72,12 +74,19 @@ impl OperatorBuilder {
         self
     }
 
+    /// Another binary than the one of `CERTMON_BIN`, or that cargo built beside this test.
+    #[must_use]
+    pub fn binary(mut self, path: &Path) -> Self {
+        self.binary = Some(path.to_owned());
+        self
+    }
+
     /// Starts the process; wait for [`Operator::ready`] before relying on it.
     ///
     /// # Errors
     /// When there is no binary, or it can't be started.
-    pub async fn start(self) -> Result<Operator> {
-        let binary = binary()?;
+    pub fn start(self) -> Result<Operator> {
+        let binary = self.binary.clone().map_or_else(built_binary, Ok)?;
         let folder = lifeline::folder("certmon-operator-")?;
         if let Some(text) = &self.egress_policy {
             std::fs::write(folder.join("egress-policy.yaml"), text)?;
@@ -242,7 +251,7 @@ impl Operator {
 }
 
 /// `CERTMON_BIN`, else the binary that cargo built beside this test.
-fn binary() -> Result<PathBuf> {
+fn built_binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("CERTMON_BIN").filter(|path| !path.is_empty()) {
         return Ok(path.into());
     }
@@ -256,4 +265,65 @@ fn binary() -> Result<PathBuf> {
 fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
     Ok(listener.local_addr()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// Says what it was called with, and ends politely when asked to.
+    const STAND_IN: &str = r#"#!/bin/sh
+trap 'echo "{\"said\":\"bye\"}"; exit 0' TERM
+echo "{\"args\":\"$*\",\"colour\":\"$COLOUR\"}"
+while :; do sleep 0.01; done
+"#;
+
+    async fn lines(operator: &Operator, count: usize) -> Result<Vec<Value>> {
+        wait_for(&format!("{count} log lines"), EXIT, async || {
+            let lines = operator.log_lines();
+            if lines.len() == count {
+                Ok(lines)
+            } else {
+                Err(anyhow!("{lines:?}"))
+            }
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_process_can_be_asked_to_end_killed_and_started_again() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let binary = folder.path().join("stand-in");
+        std::fs::write(&binary, STAND_IN)?;
+        std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755))?;
+        let builder = OperatorBuilder::new(Path::new("/some.kubeconfig"))
+            .binary(&binary)
+            .watch_namespace("a");
+        let mut operator = builder
+            .egress_policy(egress_policy([443]))
+            .env("COLOUR", "green")
+            .start()?;
+        let first = lines(&operator, 1).await?.remove(0);
+        let args = first["args"].as_str().context("args")?;
+        let expected = format!(
+            "run --kubeconfig /some.kubeconfig --listen {} --log-format json",
+            operator.address()
+        );
+        assert!(args.starts_with(&expected), "{args}");
+        assert!(args.contains("--watch-namespace a --egress-policy "), "{args}");
+        assert_eq!(first["colour"], "green");
+        operator.kill()?;
+        operator.restart()?;
+        assert_eq!(
+            lines(&operator, 2).await?[1],
+            first,
+            "the same arguments, on the same log"
+        );
+        assert!(operator.terminate().await?.success());
+        assert_eq!(lines(&operator, 3).await?[2]["said"], "bye");
+        assert!(operator.terminate().await.is_err(), "it has ended");
+        Ok(())
+    }
 }

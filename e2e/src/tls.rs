@@ -22,6 +22,12 @@ use crate::{Identity, install_crypto};
 #[derive(Debug)]
 pub(crate) struct Task(JoinHandle<()>);
 
+impl Task {
+    pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(future))
+    }
+}
+
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
@@ -33,7 +39,7 @@ pub(crate) fn accept<F>(listener: TcpListener, mut serve: impl FnMut(TcpStream) 
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    Task(tokio::spawn(async move {
+    Task::spawn(async move {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -43,7 +49,7 @@ where
                 Some(_ended) = connections.join_next() => {}
             }
         }
-    }))
+    })
 }
 
 pub(crate) async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
@@ -254,4 +260,111 @@ async fn misbehave(stream: TcpStream, how: Misbehaviour) {
     let mut ignored = [0; 1024];
     let hears = async { while from.read(&mut ignored).await.is_ok_and(|read| read > 0) {} };
     tokio::select! { () = says => {}, () = hears => {} }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+    use crate::{Authority, Leaf, Validity};
+
+    /// The leaf that a client of `authority` gets, or why it doesn't.
+    async fn leaf(server: SocketAddr, name: &str, authority: &Authority) -> Result<Vec<u8>> {
+        install_crypto();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes())?)?;
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(server).await?;
+        let name = ServerName::try_from(name.to_owned())?;
+        let session = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        let chain = session.get_ref().1.peer_certificates().context("no chain")?;
+        Ok(chain[0].to_vec())
+    }
+
+    #[tokio::test]
+    async fn a_renewed_certificate_is_served_from_the_next_handshake_on() -> Result<()> {
+        let root = Authority::new("Root")?;
+        let intermediate = root.intermediate("Intermediate", Validity::ending_in(Duration::from_secs(3600)))?;
+        let old = intermediate.issue(&Leaf::for_names(["shop.test"]))?;
+        let new = intermediate.issue(&Leaf::for_names(["shop.test"]))?;
+        let server = TlsServer::start(&old).await?;
+        assert_eq!(
+            leaf(server.address(), "shop.test", &root).await?,
+            old.chain()[0].to_vec()
+        );
+        server.present(&new)?;
+        assert_eq!(
+            leaf(server.address(), "shop.test", &root).await?,
+            new.chain()[0].to_vec()
+        );
+        assert_eq!(server.connections(), 2);
+        assert_eq!(
+            server.server_names(),
+            [Some("shop.test".to_owned()), Some("shop.test".to_owned())]
+        );
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_client_refuses_what_is_wrong_on_purpose() -> Result<()> {
+        let root = Authority::new("Root")?;
+        let intermediate = root.intermediate("Intermediate", Validity::ending_in(Duration::from_secs(3600)))?;
+        let names = || Leaf::for_names(["shop.test"]);
+        let cases = [
+            (
+                "expired",
+                "certificate expired",
+                root.issue(&names().expired(Duration::from_secs(86_400)))?,
+            ),
+            (
+                "wrong name",
+                "not valid for name",
+                root.issue(&Leaf::for_names(["other.test"]))?,
+            ),
+            ("self-signed", "UnknownIssuer", names().self_signed()?),
+            (
+                "no intermediate",
+                "UnknownIssuer",
+                intermediate.issue(&names())?.without_intermediates(),
+            ),
+        ];
+        for (case, expected, identity) in cases {
+            let server = TlsServer::start(&identity).await?;
+            let error = format!(
+                "{:?}",
+                leaf(server.address(), "shop.test", &root).await.expect_err(case)
+            );
+            assert!(error.contains(expected), "{case}: {error}");
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_bad_server_never_shakes_hands() -> Result<()> {
+        let root = Authority::new("Root")?;
+        for how in [Misbehaviour::HangsUp, Misbehaviour::Says(b"SSH-2.0-test\r\n".to_vec())] {
+            let server = BadServer::start(how).await?;
+            assert!(leaf(server.address(), "shop.test", &root).await.is_err());
+            assert_eq!(server.connections(), 1);
+        }
+        for how in [
+            Misbehaviour::Silent,
+            Misbehaviour::Drips(vec![22, 3, 3], Duration::from_millis(5)),
+        ] {
+            let server = BadServer::start(how).await?;
+            let patience = Duration::from_millis(100);
+            let outcome = tokio::time::timeout(patience, leaf(server.address(), "shop.test", &root)).await;
+            assert!(
+                !matches!(outcome, Ok(Ok(_))),
+                "a handshake with a server that speaks no TLS"
+            );
+        }
+        Ok(())
+    }
 }

@@ -309,3 +309,99 @@ async fn answer(request: Request<Incoming>, receiver: Arc<Receiver>) -> Result<R
     }
     Ok(response.body(Full::from(body))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    /// Posts a body with headers over verified TLS; the status and the body of the answer.
+    async fn post(sink: &HttpSink, path: &str, headers: &[(&str, String)], body: &str) -> Result<(u16, String)> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(sink.ca_pem().as_bytes())?)?;
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(("127.0.0.1", sink.port())).await?;
+        let session = TlsConnector::from(Arc::new(config))
+            .connect(ServerName::try_from("127.0.0.1")?, stream)
+            .await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(session)).await?;
+        let _connection = Task::spawn(async { drop(connection.await) });
+        let mut request = Request::post(path).header("host", "127.0.0.1");
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let response = sender
+            .send_request(request.body(Full::new(Bytes::from(body.to_owned())))?)
+            .await?;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok((status, String::from_utf8(body.to_vec())?))
+    }
+
+    #[tokio::test]
+    async fn slack_answers_as_told_and_then_as_slack_does() -> Result<()> {
+        let sink = HttpSink::slack().await?;
+        sink.answer_next(Answer::status(429).header("retry-after", "30"));
+        sink.answer_next(Answer::hang_up());
+        assert_eq!(post(&sink, "/services/T/B/x", &[], "{}").await?, (429, String::new()));
+        assert!(post(&sink, "/services/T/B/x", &[], "{}").await.is_err());
+        assert_eq!(
+            post(&sink, "/services/T/B/x", &[], r#"{"text":"hi"}"#).await?,
+            (200, "ok".to_owned())
+        );
+        let (_, answer) = post(&sink, "/api/chat.postMessage", &[], "{}").await?;
+        assert_eq!(serde_json::from_str::<Value>(&answer)?["ts"], "1700000000.000004");
+        let received = sink.wait_for_messages(4, SOON).await?;
+        assert_eq!(received[2].json()?["text"], "hi");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_message_is_recorded_before_it_is_answered() -> Result<()> {
+        let sink = HttpSink::slack().await?;
+        sink.answer_always(Answer::accept().after(Duration::from_secs(600)));
+        let sending = post(&sink, "/", &[], "{}");
+        tokio::select! {
+            answered = sending => panic!("answered too early: {answered:?}"),
+            received = sink.wait_for_messages(1, SOON) => assert_eq!(received?.len(), 1),
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_webhook_refuses_what_is_not_signed() -> Result<()> {
+        let key = SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?;
+        let sink = HttpSink::webhook(vec![key.clone()]).await?;
+        let now = Utc::now().timestamp();
+        let signed = [
+            ("webhook-id", "msg_1".to_owned()),
+            ("webhook-timestamp", now.to_string()),
+            ("webhook-signature", key.sign("msg_1", now, b"{}")),
+        ];
+        assert_eq!(post(&sink, "/hook", &signed, "{}").await?.0, 200);
+        assert_eq!(post(&sink, "/hook", &signed, "{ }").await?.0, 401);
+        assert_eq!(post(&sink, "/hook", &[], "{}").await?.0, 401);
+        let faults: Vec<_> = sink
+            .received()
+            .into_iter()
+            .map(|message| message.signature_fault)
+            .collect();
+        assert_eq!(
+            faults,
+            [
+                None,
+                Some("no signature of a known key".to_owned()),
+                Some("no webhook-id header".to_owned())
+            ]
+        );
+        Ok(())
+    }
+}

@@ -411,3 +411,131 @@ fn address(rest: &str) -> String {
     let inside = rest.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
     inside.map_or_else(String::new, |(address, _)| address.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use lettre::transport::smtp::authentication::Credentials;
+    use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
+    use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    fn transport(
+        sink: &SmtpSink,
+        security: SmtpSecurity,
+        password: Option<&str>,
+    ) -> AsyncSmtpTransport<Tokio1Executor> {
+        crate::install_crypto();
+        let parameters = || {
+            let ca = Certificate::from_pem(sink.ca_pem().as_bytes()).unwrap();
+            let builder = TlsParameters::builder("localhost".to_owned());
+            builder
+                .certificate_store(CertificateStore::None)
+                .add_root_certificate(ca)
+                .build()
+                .unwrap()
+        };
+        let tls = match security {
+            SmtpSecurity::None => Tls::None,
+            SmtpSecurity::StartTls => Tls::Required(parameters()),
+            SmtpSecurity::Implicit => Tls::Wrapper(parameters()),
+        };
+        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous("127.0.0.1")
+            .port(sink.port())
+            .tls(tls);
+        if let Some(password) = password {
+            builder = builder.credentials(Credentials::new("ops".to_owned(), password.to_owned()));
+        }
+        builder.build()
+    }
+
+    fn message(body: &str) -> Message {
+        let message = Message::builder()
+            .from("certmon@a.test".parse().unwrap())
+            .to("ops@b.test".parse().unwrap());
+        message.subject("hello").body(body.to_owned()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn mail_arrives_whole_with_each_kind_of_security() -> Result<()> {
+        for security in [SmtpSecurity::None, SmtpSecurity::StartTls, SmtpSecurity::Implicit] {
+            let sink = SmtpSink::start(security).await?;
+            let script = SmtpScript {
+                credentials: Some(("ops".into(), "secret".into())),
+                ..SmtpScript::default()
+            };
+            sink.script(script);
+            transport(&sink, security, Some("secret"))
+                .send(message("first\n.\n..dots"))
+                .await?;
+            let mail = sink.wait_for_mails(1, SOON).await?.remove(0);
+            assert_eq!(
+                (mail.from.as_str(), mail.to.as_slice()),
+                ("certmon@a.test", ["ops@b.test".to_owned()].as_slice())
+            );
+            assert_eq!(
+                (mail.user.as_deref(), mail.over_tls),
+                (Some("ops"), security != SmtpSecurity::None)
+            );
+            assert!(mail.data.contains("Subject: hello\r\n"), "{}", mail.data);
+            assert!(mail.data.contains("\r\n\r\nfirst\r\n.\r\n..dots"), "{:?}", mail.data);
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn the_relay_refuses_as_told() -> Result<()> {
+        let sink = SmtpSink::start(SmtpSecurity::StartTls).await?;
+        let right = Some(("ops".to_owned(), "secret".to_owned()));
+        let refused = vec![("ops@b.test".to_owned(), "550 5.1.1 nobody".to_owned())];
+        let cases = [
+            (
+                "535",
+                SmtpScript {
+                    credentials: right,
+                    ..SmtpScript::default()
+                },
+            ),
+            (
+                "550",
+                SmtpScript {
+                    refused_recipients: refused,
+                    ..SmtpScript::default()
+                },
+            ),
+            (
+                "451",
+                SmtpScript {
+                    replies: vec![(Stage::Data, "451 4.3.0 later".into())],
+                    ..SmtpScript::default()
+                },
+            ),
+        ];
+        for (code, script) in cases {
+            let password = script.credentials.is_some().then_some("wrong");
+            sink.script(script);
+            let sent = transport(&sink, SmtpSecurity::StartTls, password)
+                .send(message("x"))
+                .await;
+            let error = sent.expect_err(code);
+            assert_eq!(
+                error.status().map(|status| status.to_string()).as_deref(),
+                Some(code),
+                "{error}"
+            );
+        }
+        assert!(sink.mails().is_empty());
+        sink.script(SmtpScript {
+            hangs_up_at: Some(Stage::Final),
+            ..SmtpScript::default()
+        });
+        let sent = transport(&sink, SmtpSecurity::StartTls, None)
+            .send(message("ambiguous"))
+            .await;
+        assert!(sent.is_err(), "the relay hung up instead of answering");
+        assert_eq!(sink.mails().len(), 1, "it was taken all the same");
+        Ok(())
+    }
+}
