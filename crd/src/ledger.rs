@@ -26,10 +26,10 @@ pub struct AlertLedgerContent {
     /// Layout of `state`. A reader that doesn't know it must leave the ledger alone.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
-    pub schema_version: u32,
+    pub schema_version: i32,
 
     /// The ledger as the operator wrote it, at most 1 MiB with the rest of the object.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Value::is_null")]
     #[schemars(schema_with = "opaque")]
     pub state: Value,
 }

@@ -31,9 +31,7 @@ pub use policy::{
     Checks, Limits, Probe, SILENCEABLE_FINDINGS, Silence, ThresholdLevel, Thresholds, Trust,
     TrustRef,
 };
-pub use sink::{
-    EmailSink, RepeatIntervals, SecretRef, Sink, SinkKind, SlackSink, WebhookSink,
-};
+pub use sink::{EmailSink, RepeatIntervals, SecretRef, Sink, SinkKind, SlackSink, WebhookSink};
 pub use source::{Endpoint, IngressSource, SecretSource, Source, SourceKind};
 pub use status::{
     CertificateCounts, CertificateMonitorStatus, NextExpiry, Problem, SinkState, SourceState,
@@ -70,11 +68,15 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
 /// One definition as a YAML document, without a separator. The same input gives the same bytes.
 #[must_use]
 pub fn crd_yaml(crd: &CustomResourceDefinition) -> String {
-    serde_saphyr::to_string(crd).expect("a definition holds nothing but strings, numbers, lists and maps")
+    serde_saphyr::to_string(crd)
+        .expect("a definition holds nothing but strings, numbers, lists and maps")
 }
 
 /// All definitions as one YAML stream, each document behind a `---`.
 #[must_use]
 pub fn crds_yaml() -> String {
-    crds().iter().map(|crd| format!("---\n{}", crd_yaml(crd))).collect()
+    crds()
+        .iter()
+        .map(|crd| format!("---\n{}", crd_yaml(crd)))
+        .collect()
 }

@@ -36,16 +36,25 @@ pub struct Thresholds {
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { warning: default_warning(), critical: default_critical() }
+        Self {
+            warning: default_warning(),
+            critical: default_critical(),
+        }
     }
 }
 
 fn default_warning() -> ThresholdLevel {
-    ThresholdLevel { remaining: Some("21d".into()), remaining_percent: Some(25) }
+    ThresholdLevel {
+        remaining: Some("21d".into()),
+        remaining_percent: Some(25),
+    }
 }
 
 fn default_critical() -> ThresholdLevel {
-    ThresholdLevel { remaining: Some("7d".into()), remaining_percent: Some(10) }
+    ThresholdLevel {
+        remaining: Some("7d".into()),
+        remaining_percent: Some(10),
+    }
 }
 
 /// One level. Neither limit has a default of its own: a hidden one would move what somebody wrote.
@@ -191,7 +200,10 @@ pub struct Trust {
 
 impl Default for Trust {
     fn default() -> Self {
-        Self { well_known_ca_certificates: default_well_known(), ca_certificate_refs: Vec::new() }
+        Self {
+            well_known_ca_certificates: default_well_known(),
+            ca_certificate_refs: Vec::new(),
+        }
     }
 }
 
@@ -314,11 +326,12 @@ pub struct Silence {
 
     /// Which certificates: patterns for the object's name, `Kind/name`, the host, or a subject
     /// alternative name.
-    /// Required.
-    /// Allowed: 1 to 64 patterns of at most 253 characters; `*` stands for any characters.
+    /// Default: none, which means all.
+    /// Allowed: at most 64 patterns of at most 253 characters; `*` stands for any characters, `?` for one.
     /// Example: `["legacy-*", api.partner.example]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
-        length(min = 1, max = 64),
+        length(max = 64),
         inner(length(min = 1, max = 253), regex(pattern = r"^[^\s]+$")),
         extend("x-kubernetes-list-type" = "set")
     )]
@@ -370,6 +383,8 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_certificates: 1000 }
+        Self {
+            max_certificates: 1000,
+        }
     }
 }

@@ -31,7 +31,10 @@ const IPV6: &str = "[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:.]*";
 const MAIL_ADDRESS: &str = "^[^@\\\\s<>(),;:\"]{1,64}@[a-zA-Z0-9]([-.a-zA-Z0-9]*[a-zA-Z0-9])?$";
 
 fn rules<const N: usize>(rules: [(String, String); N]) -> Value {
-    rules.into_iter().map(|(rule, message)| json!({"rule": rule, "message": message})).collect()
+    rules
+        .into_iter()
+        .map(|(rule, message)| json!({"rule": rule, "message": message}))
+        .collect()
 }
 
 fn rule(rule: impl Into<String>, message: impl Into<String>) -> (String, String) {
@@ -46,7 +49,10 @@ fn seconds(field: &str) -> String {
 }
 
 fn exactly_one_of(members: &[&str]) -> (String, String) {
-    let set: Vec<String> = members.iter().map(|member| format!("has(self.{member})")).collect();
+    let set: Vec<String> = members
+        .iter()
+        .map(|member| format!("has(self.{member})"))
+        .collect();
     let named: Vec<String> = members.iter().map(|member| format!("`{member}`")).collect();
     rule(
         format!("[{}].filter(x, x).size() == 1", set.join(", ")),
@@ -77,8 +83,14 @@ pub(crate) fn endpoint() -> Value {
 
 pub(crate) fn webhook() -> Value {
     rules([
-        rule("has(self.url) != has(self.secretRef)", "exactly one of `url` or `secretRef` must be set"),
-        rule("!has(self.url) || self.url.startsWith('https://')", "`url` must start with 'https://'"),
+        rule(
+            "has(self.url) != has(self.secretRef)",
+            "exactly one of `url` or `secretRef` must be set",
+        ),
+        rule(
+            "!has(self.url) || self.url.startsWith('https://')",
+            "`url` must start with 'https://'",
+        ),
         rule(
             "!has(self.url) || !self.url.matches('^[^:]*://[^/?#]*@')",
             "`url` may not hold a user or a password: put the URL into a Secret of type 'certmon.dev/webhook' and name it in `secretRef`",
@@ -119,9 +131,8 @@ pub(crate) fn threshold_level() -> Value {
 }
 
 pub(crate) fn thresholds() -> Value {
-    let both = |member: &str| {
-        format!("!has(self.warning.{member}) || !has(self.critical.{member})")
-    };
+    let both =
+        |member: &str| format!("!has(self.warning.{member}) || !has(self.critical.{member})");
     rules([
         rule(
             format!(
@@ -157,8 +168,14 @@ pub(crate) fn probe() -> Value {
             format!("{interval} >= 60 && {interval} <= 604800"),
             "`interval` must be between 1m and 168h",
         ),
-        rule(format!("{timeout} <= 30"), "`timeout` must be between 1s and 30s"),
-        rule(format!("{timeout} < {interval}"), "`timeout` must be less than `interval`"),
+        rule(
+            format!("{timeout} <= 30"),
+            "`timeout` must be between 1s and 30s",
+        ),
+        rule(
+            format!("{timeout} < {interval}"),
+            "`timeout` must be less than `interval`",
+        ),
     ])
 }
 

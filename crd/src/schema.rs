@@ -13,7 +13,9 @@ use crate::rules;
 /// * A description is running text; blank lines stay.
 pub(crate) fn structural(schema: &mut Schema) {
     transform_subschemas(&mut structural, schema);
-    let Some(object) = schema.as_object_mut() else { return };
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
     unwrap_option(object);
     if let Some(Value::Array(types)) = object.get_mut("type") {
         types.retain(|word| word != "null");
@@ -39,8 +41,12 @@ pub(crate) fn structural(schema: &mut Schema) {
 
 /// `anyOf: [T, null]` is how an optional value with constraints of its own is derived.
 fn unwrap_option(object: &mut Map<String, Value>) {
-    let Some(Value::Array(alternatives)) = object.get("anyOf") else { return };
-    let [Value::Object(inner), null] = alternatives.as_slice() else { return };
+    let Some(Value::Array(alternatives)) = object.get("anyOf") else {
+        return;
+    };
+    let [Value::Object(inner), null] = alternatives.as_slice() else {
+        return;
+    };
     if null.get("type").and_then(Value::as_str) != Some("null") {
         return;
     }
@@ -52,8 +58,10 @@ fn unwrap_option(object: &mut Map<String, Value>) {
 }
 
 fn running_text(text: &str) -> String {
-    let paragraphs: Vec<String> =
-        text.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let paragraphs: Vec<String> = text
+        .split("\n\n")
+        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
     paragraphs.join("\n\n")
 }
 

@@ -206,7 +206,10 @@ pub struct RepeatIntervals {
 
 impl Default for RepeatIntervals {
     fn default() -> Self {
-        Self { warning: default_repeat_warning(), critical: default_repeat_critical() }
+        Self {
+            warning: default_repeat_warning(),
+            critical: default_repeat_critical(),
+        }
     }
 }
 

@@ -130,7 +130,12 @@ pub struct SecretSource {
 
 impl Default for SecretSource {
     fn default() -> Self {
-        Self { names: Vec::new(), selector: None, types: default_types(), keys: default_keys() }
+        Self {
+            names: Vec::new(),
+            selector: None,
+            types: default_types(),
+            keys: default_keys(),
+        }
     }
 }
 
