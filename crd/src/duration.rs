@@ -128,23 +128,16 @@ mod tests {
             ("99999d", 8_639_913_600),
         ] {
             let duration = WireDuration::from(text);
-            assert_eq!(
-                duration.to_std(),
-                Some(Duration::from_secs(seconds)),
-                "{text}"
-            );
-            assert_eq!(
-                serde_json::to_string(&duration).unwrap(),
-                format!("\"{text}\"")
-            );
+            assert_eq!(duration.to_std(), Some(Duration::from_secs(seconds)), "{text}");
+            assert_eq!(serde_json::to_string(&duration).unwrap(), format!("\"{text}\""));
         }
     }
 
     #[test]
     fn nothing_else_is() {
         for text in [
-            "", "d", "0s", "01d", "1", "1w", "1.5h", "-1d", "+1d", "1h30m", "100000s", "1 d",
-            " 1d", "1d\n", "1D", "١d", "é", "Never", "P1D",
+            "", "d", "0s", "01d", "1", "1w", "1.5h", "-1d", "+1d", "1h30m", "100000s", "1 d", " 1d", "1d\n", "1D",
+            "١d", "é", "Never", "P1D",
         ] {
             assert_eq!(WireDuration::from(text).to_std(), None, "{text:?}");
         }

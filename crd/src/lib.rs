@@ -20,22 +20,17 @@ mod timestamp;
 
 pub use duration::{Repeat, RepeatInterval, WireDuration};
 pub use enums::{
-    AddressChoice, CheckLevel, ConnectVia, IntermediatesLevel, Severity, SinkResult, TargetKind,
-    TrustRefKind, WebhookFormat, WellKnownCaCertificates,
+    AddressChoice, CheckLevel, ConnectVia, IntermediatesLevel, Severity, SinkResult, TargetKind, TrustRefKind,
+    WebhookFormat, WellKnownCaCertificates,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 pub use ledger::{AlertLedger, AlertLedgerContent};
 pub use monitor::{CertificateMonitor, CertificateMonitorSpec};
-pub use policy::{
-    Checks, Limits, Probe, SILENCEABLE_FINDINGS, Silence, ThresholdLevel, Thresholds, Trust,
-    TrustRef,
-};
+pub use policy::{Checks, Limits, Probe, SILENCEABLE_FINDINGS, Silence, ThresholdLevel, Thresholds, Trust, TrustRef};
 pub use sink::{EmailSink, RepeatIntervals, SecretRef, Sink, SinkKind, SlackSink, WebhookSink};
 pub use source::{Endpoint, IngressSource, SecretSource, Source, SourceKind};
-pub use status::{
-    CertificateCounts, CertificateMonitorStatus, NextExpiry, Problem, SinkState, SourceState,
-};
+pub use status::{CertificateCounts, CertificateMonitorStatus, NextExpiry, Problem, SinkState, SourceState};
 pub use timestamp::Timestamp;
 
 /// API group of every kind of ours, and the prefix of our annotations and Secret types.
@@ -68,15 +63,11 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
 /// One definition as a YAML document, without a separator. The same input gives the same bytes.
 #[must_use]
 pub fn crd_yaml(crd: &CustomResourceDefinition) -> String {
-    serde_saphyr::to_string(crd)
-        .expect("a definition holds nothing but strings, numbers, lists and maps")
+    serde_saphyr::to_string(crd).expect("a definition holds nothing but strings, numbers, lists and maps")
 }
 
 /// All definitions as one YAML stream, each document behind a `---`.
 #[must_use]
 pub fn crds_yaml() -> String {
-    crds()
-        .iter()
-        .map(|crd| format!("---\n{}", crd_yaml(crd)))
-        .collect()
+    crds().iter().map(|crd| format!("---\n{}", crd_yaml(crd))).collect()
 }

@@ -5,9 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::WireDuration;
-use crate::enums::{
-    AddressChoice, CheckLevel, IntermediatesLevel, TrustRefKind, WellKnownCaCertificates,
-};
+use crate::enums::{AddressChoice, CheckLevel, IntermediatesLevel, TrustRefKind, WellKnownCaCertificates};
 use crate::rules;
 
 /// The two levels before a certificate's expiry; an expired one is always Critical.
@@ -383,8 +381,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_certificates: 1000,
-        }
+        Self { max_certificates: 1000 }
     }
 }

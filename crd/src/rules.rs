@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 pub(crate) const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
 /// Name of a Secret or ConfigMap: a DNS subdomain (RFC 1123).
-pub(crate) const OBJECT_NAME: &str =
-    "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+pub(crate) const OBJECT_NAME: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
 /// Key of a Secret or ConfigMap.
 pub(crate) const DATA_KEY: &str = "^[-._a-zA-Z0-9]+$";
@@ -23,7 +22,8 @@ pub(crate) const SECRET_TYPE: &str = "^[a-zA-Z0-9]([-._/a-zA-Z0-9]*[a-zA-Z0-9])?
 pub(crate) const INSTANT: &str = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$";
 
 /// A host's name, case and trailing dot as somebody wrote them.
-const DNS_NAME: &str = "([a-zA-Z0-9_]([-a-zA-Z0-9_]{0,61}[a-zA-Z0-9_])?\\\\.)*[a-zA-Z0-9_]([-a-zA-Z0-9_]{0,61}[a-zA-Z0-9_])?\\\\.?";
+const DNS_NAME: &str =
+    "([a-zA-Z0-9_]([-a-zA-Z0-9_]{0,61}[a-zA-Z0-9_])?\\\\.)*[a-zA-Z0-9_]([-a-zA-Z0-9_]{0,61}[a-zA-Z0-9_])?\\\\.?";
 
 /// Coarse on purpose: whether it is an address, and a permitted one, is judged where it is dialled.
 const IPV6: &str = "[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:.]*";
@@ -43,16 +43,11 @@ fn rule(rule: impl Into<String>, message: impl Into<String>) -> (String, String)
 
 /// A duration's length in seconds, as CEL: `duration()` knows no days.
 fn seconds(field: &str) -> String {
-    format!(
-        "int({field}.find('^[0-9]+')) * {{'s': 1, 'm': 60, 'h': 3600, 'd': 86400}}[{field}.find('[smhd]$')]"
-    )
+    format!("int({field}.find('^[0-9]+')) * {{'s': 1, 'm': 60, 'h': 3600, 'd': 86400}}[{field}.find('[smhd]$')]")
 }
 
 fn exactly_one_of(members: &[&str]) -> (String, String) {
-    let set: Vec<String> = members
-        .iter()
-        .map(|member| format!("has(self.{member})"))
-        .collect();
+    let set: Vec<String> = members.iter().map(|member| format!("has(self.{member})")).collect();
     let named: Vec<String> = members.iter().map(|member| format!("`{member}`")).collect();
     rule(
         format!("[{}].filter(x, x).size() == 1", set.join(", ")),
@@ -131,8 +126,7 @@ pub(crate) fn threshold_level() -> Value {
 }
 
 pub(crate) fn thresholds() -> Value {
-    let both =
-        |member: &str| format!("!has(self.warning.{member}) || !has(self.critical.{member})");
+    let both = |member: &str| format!("!has(self.warning.{member}) || !has(self.critical.{member})");
     rules([
         rule(
             format!(
@@ -168,10 +162,7 @@ pub(crate) fn probe() -> Value {
             format!("{interval} >= 60 && {interval} <= 604800"),
             "`interval` must be between 1m and 168h",
         ),
-        rule(
-            format!("{timeout} <= 30"),
-            "`timeout` must be between 1s and 30s",
-        ),
+        rule(format!("{timeout} <= 30"), "`timeout` must be between 1s and 30s"),
         rule(
             format!("{timeout} < {interval}"),
             "`timeout` must be less than `interval`",

@@ -56,9 +56,6 @@ mod tests {
         assert_eq!(json, "\"2026-11-27T02:15:38Z\"");
 
         let end: Timestamp = serde_json::from_str("\"9999-12-31T23:59:59Z\"").unwrap();
-        assert_eq!(
-            serde_json::to_string(&end).unwrap(),
-            "\"9999-12-31T23:59:59Z\""
-        );
+        assert_eq!(serde_json::to_string(&end).unwrap(), "\"9999-12-31T23:59:59Z\"");
     }
 }

@@ -3,9 +3,8 @@
 mod support;
 
 use certmon_crd::{
-    CHECK_REQUESTED_AT, CertificateMonitor, CertificateMonitorStatus, GROUP, SLACK_SECRET_TYPE,
-    SMTP_SECRET_TYPE, TEST_REQUESTED_AT, Timestamp, VERSION, WEBHOOK_SECRET_TYPE, crd_yaml, crds,
-    crds_yaml,
+    CHECK_REQUESTED_AT, CertificateMonitor, CertificateMonitorStatus, GROUP, SLACK_SECRET_TYPE, SMTP_SECRET_TYPE,
+    TEST_REQUESTED_AT, Timestamp, VERSION, WEBHOOK_SECRET_TYPE, crd_yaml, crds, crds_yaml,
 };
 use serde_json::{Value, json};
 use support::{read, repository, schema_of};
@@ -22,11 +21,7 @@ fn each(schema: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
         each(&schema["items"], &format!("{path}[]"), visit);
     }
     if schema["additionalProperties"].is_object() {
-        each(
-            &schema["additionalProperties"],
-            &format!("{path}{{}}"),
-            visit,
-        );
+        each(&schema["additionalProperties"], &format!("{path}{{}}"), visit);
     }
 }
 
@@ -68,10 +63,7 @@ fn generated_is_committed() {
 #[test]
 fn the_yaml_stream_reads_back_as_the_definitions() {
     let read_back: Vec<Value> = serde_saphyr::from_multiple(&crds_yaml()).unwrap();
-    let definitions: Vec<Value> = crds()
-        .iter()
-        .map(|crd| serde_json::to_value(crd).unwrap())
-        .collect();
+    let definitions: Vec<Value> = crds().iter().map(|crd| serde_json::to_value(crd).unwrap()).collect();
     // An integral bound is written as a float: 1 and 1.0 are one number to whoever reads.
     assert_eq!(read_back.len(), definitions.len());
     for (read_back, definition) in read_back.iter().zip(&definitions) {
@@ -98,8 +90,7 @@ fn group_and_version_stand_in_every_name() {
         WEBHOOK_SECRET_TYPE,
     ] {
         assert!(
-            name.strip_prefix(GROUP)
-                .is_some_and(|rest| rest.starts_with('/')),
+            name.strip_prefix(GROUP).is_some_and(|rest| rest.starts_with('/')),
             "{name}"
         );
     }
@@ -122,9 +113,7 @@ fn columns_and_selectable_fields() {
             )
         })
         .collect();
-    let column = |name: &str, type_: &str, path: &str, priority| {
-        (name.into(), type_.into(), path.into(), priority)
-    };
+    let column = |name: &str, type_: &str, path: &str, priority| (name.into(), type_.into(), path.into(), priority);
     assert_eq!(
         columns,
         [
@@ -193,20 +182,13 @@ fn every_list_is_bounded_and_says_how_it_merges() {
             matches!(list_type, Some("map" | "set" | "atomic")),
             "{path}: {list_type:?}"
         );
-        for key in schema["x-kubernetes-list-map-keys"]
-            .as_array()
-            .into_iter()
-            .flatten()
-        {
+        for key in schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten() {
             let key = key.as_str().unwrap();
             let required = schema["items"]["required"]
                 .as_array()
                 .is_some_and(|names| names.contains(&json!(key)));
             let has_default = !schema["items"]["properties"][key]["default"].is_null();
-            assert!(
-                required || has_default,
-                "{path}: the key {key} may be missing"
-            );
+            assert!(required || has_default, "{path}: the key {key} may be missing");
         }
     });
 }
@@ -215,9 +197,7 @@ fn every_list_is_bounded_and_says_how_it_merges() {
 fn every_string_is_bounded() {
     every_node(|path, schema| {
         if schema["type"] == "string" {
-            let bounded = schema["maxLength"].is_u64()
-                || schema["enum"].is_array()
-                || schema["format"] == "date-time";
+            let bounded = schema["maxLength"].is_u64() || schema["enum"].is_array() || schema["format"] == "date-time";
             assert!(bounded, "{path} has neither maxLength nor enum");
         }
     });
@@ -326,8 +306,7 @@ fn every_default_stands_in_its_description_as_it_is() {
             .split_once("Default: `")
             .unwrap_or_else(|| panic!("{path} names no default: {text}"));
         let (said, _) = rest.split_once('`').unwrap();
-        let said: Value =
-            serde_saphyr::from_str(said).unwrap_or_else(|error| panic!("{path}: {said}: {error}"));
+        let said: Value = serde_saphyr::from_str(said).unwrap_or_else(|error| panic!("{path}: {said}: {error}"));
         assert_eq!(said, in_one_line(default), "{path}");
     });
 }
@@ -336,8 +315,7 @@ fn every_default_stands_in_its_description_as_it_is() {
 fn every_bound_of_a_number_stands_in_its_description() {
     every_spec_field(|path, schema| {
         if schema["type"] == "integer" {
-            let bounds =
-                format!("{} to {}", schema["minimum"], schema["maximum"]).replace(".0", "");
+            let bounds = format!("{} to {}", schema["minimum"], schema["maximum"]).replace(".0", "");
             assert!(
                 description(schema).contains(&bounds),
                 "{path} doesn't say {bounds}: {}",
@@ -358,9 +336,7 @@ fn an_empty_status_is_written_as_nothing() {
 #[test]
 fn summary_is_the_last_field_of_status() {
     let schema = schema_of("CertificateMonitor");
-    let names = schema["properties"]["status"]["properties"]
-        .as_object()
-        .unwrap();
+    let names = schema["properties"]["status"]["properties"].as_object().unwrap();
     assert_eq!(names.keys().max().map(String::as_str), Some("summary"));
 }
 

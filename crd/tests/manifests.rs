@@ -6,9 +6,7 @@ mod support;
 use std::fs;
 
 use admission::Admission;
-use certmon_crd::{
-    CertificateMonitor, SLACK_SECRET_TYPE, SMTP_SECRET_TYPE, SinkKind, WEBHOOK_SECRET_TYPE,
-};
+use certmon_crd::{CertificateMonitor, SLACK_SECRET_TYPE, SMTP_SECRET_TYPE, SinkKind, WEBHOOK_SECRET_TYPE};
 use kube::ResourceExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -46,8 +44,7 @@ fn bad() -> Vec<Bad> {
 
 fn cases<T: DeserializeOwned>(file: &str) -> Vec<T> {
     let path = repository("crd/tests/manifests").join(file);
-    serde_saphyr::from_str(&read(&path))
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    serde_saphyr::from_str(&read(&path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Every part of `part` stands unchanged in `whole`.
@@ -57,11 +54,7 @@ fn contains(whole: &Value, part: &Value) -> bool {
             .iter()
             .all(|(name, part)| whole.get(name).is_some_and(|whole| contains(whole, part))),
         (Value::Array(whole), Value::Array(part)) => {
-            whole.len() == part.len()
-                && whole
-                    .iter()
-                    .zip(part)
-                    .all(|(whole, part)| contains(whole, part))
+            whole.len() == part.len() && whole.iter().zip(part).all(|(whole, part)| contains(whole, part))
         }
         _ => whole == part,
     }
@@ -119,11 +112,7 @@ fn every_rule_has_a_bad_manifest() {
                 for (name, value) in object {
                     if name == "x-kubernetes-validations" {
                         let rules = value.as_array().unwrap();
-                        into.extend(
-                            rules
-                                .iter()
-                                .map(|rule| rule["message"].as_str().unwrap().to_owned()),
-                        );
+                        into.extend(rules.iter().map(|rule| rule["message"].as_str().unwrap().to_owned()));
                     } else {
                         messages(value, into);
                     }
@@ -162,16 +151,11 @@ fn reading_and_writing_adds_the_schemas_defaults_and_nothing_else() {
     let admission = Admission::of("CertificateMonitor");
     for Good { name, manifest } in good() {
         let stored = admission.defaulted(&manifest);
-        let monitor: CertificateMonitor = serde_json::from_value(stored.clone())
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let monitor: CertificateMonitor =
+            serde_json::from_value(stored.clone()).unwrap_or_else(|error| panic!("{name}: {error}"));
         // Written by a person with an offset; the operator never writes a spec.
         let mut written = serde_json::to_value(&monitor).unwrap();
-        for (index, silence) in stored["spec"]["silences"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .enumerate()
-        {
+        for (index, silence) in stored["spec"]["silences"].as_array().into_iter().flatten().enumerate() {
             written["spec"]["silences"][index]["until"] = silence["until"].clone();
         }
         // An empty list and no list are one thing to whoever reads.
@@ -218,19 +202,10 @@ fn what_an_older_schema_let_in_can_still_be_read() {
         },
     }))
     .unwrap();
-    assert!(
-        monitor
-            .spec
-            .sources
-            .iter()
-            .all(|source| source.kind().is_none())
-    );
+    assert!(monitor.spec.sources.iter().all(|source| source.kind().is_none()));
     assert_eq!(monitor.spec.probe.interval.to_std(), None);
     assert_eq!(monitor.spec.sinks[0].kind(), None);
-    assert_eq!(
-        monitor.spec.sinks[0].repeat_interval.critical.repeat(),
-        None
-    );
+    assert_eq!(monitor.spec.sinks[0].repeat_interval.critical.repeat(), None);
 }
 
 /// All documents of all samples, with the sample's name.
@@ -239,22 +214,16 @@ fn samples() -> Vec<(String, Vec<Value>)> {
     let mut files: Vec<_> = fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.expect("an entry of the folder").path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "yaml")
-        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .collect();
     files.sort();
     files
         .into_iter()
         .map(|path| {
-            let documents = serde_saphyr::from_multiple(&read(&path))
-                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let documents =
+                serde_saphyr::from_multiple(&read(&path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             (
-                path.file_name()
-                    .expect("a file's path")
-                    .to_string_lossy()
-                    .into_owned(),
+                path.file_name().expect("a file's path").to_string_lossy().into_owned(),
                 documents,
             )
         })
@@ -278,18 +247,11 @@ fn samples_are_accepted_and_read_unchanged() {
             let broken = admission.broken_rules(manifest);
             assert!(broken.is_empty(), "{name}: {broken:#?}");
 
-            let monitor: CertificateMonitor = serde_json::from_value(manifest.clone())
-                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            let monitor: CertificateMonitor =
+                serde_json::from_value(manifest.clone()).unwrap_or_else(|error| panic!("{name}: {error}"));
             let written = serde_json::to_value(&monitor).unwrap();
-            assert!(
-                contains(&written, manifest),
-                "{name}: {written:#} is not {manifest:#}"
-            );
-            assert_eq!(
-                written,
-                admission.defaulted(&written),
-                "{name}: a default is missing"
-            );
+            assert!(contains(&written, manifest), "{name}: {written:#} is not {manifest:#}");
+            assert_eq!(written, admission.defaulted(&written), "{name}: a default is missing");
         }
     }
 }
@@ -306,17 +268,14 @@ fn samples_bring_the_secrets_that_their_sinks_name() {
                 let (secret, secret_type) = match sink.kind().unwrap() {
                     SinkKind::Slack(slack) => (Some(&slack.secret_ref), SLACK_SECRET_TYPE),
                     SinkKind::Email(email) => (Some(&email.secret_ref), SMTP_SECRET_TYPE),
-                    SinkKind::Webhook(webhook) => {
-                        (webhook.secret_ref.as_ref(), WEBHOOK_SECRET_TYPE)
-                    }
+                    SinkKind::Webhook(webhook) => (webhook.secret_ref.as_ref(), WEBHOOK_SECRET_TYPE),
                 };
                 let Some(secret) = secret else { continue };
                 assert!(
                     documents.iter().any(|document| document["kind"] == "Secret"
                         && document["type"] == secret_type
                         && document["metadata"]["name"] == secret.name.as_str()
-                        && document["metadata"]["namespace"].as_str()
-                            == monitor.namespace().as_deref()),
+                        && document["metadata"]["namespace"].as_str() == monitor.namespace().as_deref()),
                     "{name}: no Secret {} of type {secret_type} beside {}",
                     secret.name,
                     monitor.name_any()

@@ -63,11 +63,7 @@ impl Admission {
         let object = self.defaulted(manifest);
         match kube_cel::Validator::new().validate(&self.schema, &object, None) {
             Ok(()) => Vec::new(),
-            Err(errors) => errors
-                .into_vec()
-                .into_iter()
-                .map(|error| error.to_string())
-                .collect(),
+            Err(errors) => errors.into_vec().into_iter().map(|error| error.to_string()).collect(),
         }
     }
 }
@@ -137,15 +133,12 @@ fn key(list: &Value, item: &Value) -> Option<String> {
 
 /// `/spec/sources/0/name` as `spec.sources[0].name`.
 fn dotted(pointer: &str) -> String {
-    pointer
-        .split('/')
-        .skip(1)
-        .fold(String::new(), |path, part| {
-            let is_index = part.bytes().all(|byte| byte.is_ascii_digit());
-            match (is_index, path.is_empty()) {
-                (true, _) => format!("{path}[{part}]"),
-                (false, true) => part.to_owned(),
-                (false, false) => format!("{path}.{part}"),
-            }
-        })
+    pointer.split('/').skip(1).fold(String::new(), |path, part| {
+        let is_index = part.bytes().all(|byte| byte.is_ascii_digit());
+        match (is_index, path.is_empty()) {
+            (true, _) => format!("{path}[{part}]"),
+            (false, true) => part.to_owned(),
+            (false, false) => format!("{path}.{part}"),
+        }
+    })
 }

@@ -29,6 +29,5 @@ pub(crate) fn schema_of(kind: &str) -> Value {
         .schema
         .as_ref()
         .and_then(|schema| schema.open_api_v3_schema.as_ref());
-    serde_json::to_value(schema.unwrap_or_else(|| panic!("{kind} has no schema")))
-        .expect("a schema is JSON")
+    serde_json::to_value(schema.unwrap_or_else(|| panic!("{kind} has no schema"))).expect("a schema is JSON")
 }
