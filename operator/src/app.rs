@@ -1,0 +1,181 @@
+//! Puts the operator together, and takes it down in order.
+
+use crate::{
+    admin,
+    args::Run,
+    clock::{Clock, SystemClock},
+    engine::{Engine, Seams, Settings},
+    kubernetes::{Kubernetes, MANAGER},
+    metrics::Metrics,
+    watch::{WatchCounters, Watches},
+    world::Wanted,
+};
+use anyhow::{Context, bail};
+use certmon_core::trust::Anchors;
+use certmon_egress::{Egress, OwnAddresses, Policy, Resolver};
+use certmon_notify::Sinks;
+use certmon_probe::TlsProbe;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// What was watched and not yet taken in. A bound, so that a flood waits in the API server and not here.
+const EVENTS: usize = 1024;
+/// How often the egress policy's file is looked at.
+const POLICY_EVERY: Duration = Duration::from_secs(2);
+
+/// Runs the operator until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What is wrong with the flags, the policy file, the kubeconfig or the address to listen on; or a part of the operator died.
+pub async fn run(args: Run) -> anyhow::Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let policy = args.egress_policy.as_ref().map(|path| read_policy(path)).transpose()?.unwrap_or_default();
+    let config = kube_config(&args).await?;
+    let api_server = config.cluster_url.clone();
+    let client = Client::try_from(config).context("the Kubernetes client can't be made")?;
+    let resolver = match args.dns_server {
+        Some(server) => Resolver::server(server),
+        None => Resolver::system(),
+    };
+    let (listener, bound) =
+        admin::bind(args.listen).await.with_context(|| format!("--listen {} can't be bound", args.listen))?;
+    let own = OwnAddresses::of(bound, api_server.host(), api_server.port_u16()).await;
+    let egress = Egress::new(policy, own, resolver.context("names can't be resolved")?);
+    let identity = args.identity.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+    let stop = CancellationToken::new();
+    let metrics = Metrics::new();
+    let seams = Seams {
+        clock: clock.clone(),
+        cluster: Arc::new(Kubernetes::new(client.clone(), identity.clone())),
+        probe: Arc::new(TlsProbe::new(egress.clone())),
+        sink: Arc::new(Sinks::new(egress.clone(), sink_clock(clock.clone()), args.smtp_helo.clone())),
+    };
+    let scope: Vec<Box<str>> = args.watch_namespaces.iter().map(|name| name.as_str().into()).collect();
+    let settings = Settings {
+        identity,
+        cluster_name: args.cluster_name.clone(),
+        scope: scope.clone(),
+        system_roots: Arc::new(system_roots()),
+    };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %bound, "certmon starts");
+
+    let (events, received) = mpsc::channel(EVENTS);
+    let (wanted, asked) = watch::channel(Arc::new(Wanted::default()));
+    let engine = Engine::new(seams, settings, metrics.clone(), wanted);
+    let watches = Watches::new(client, scope, events, Arc::new(WatchCounters::default()));
+    let mut parts = JoinSet::new();
+    let engine_stop = stop.clone();
+    parts.spawn(async move {
+        engine.run(received, engine_stop).await;
+        "engine"
+    });
+    parts.spawn(async move {
+        watches.run(asked).await;
+        "watches"
+    });
+    let admin_stop = stop.clone();
+    parts.spawn(async move {
+        admin::serve(listener, metrics, clock, admin_stop).await;
+        "admin"
+    });
+    if let Some(path) = args.egress_policy {
+        parts.spawn(async move {
+            follow_policy(path, egress).await;
+            "egress policy"
+        });
+    }
+    supervise(parts, stop).await
+}
+
+/// Waits for a signal, then for the engine. A part that ends by itself ends the process: half alive is worse than gone.
+async fn supervise(mut parts: JoinSet<&'static str>, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut term = signal(SignalKind::terminate()).context("signals can't be caught")?;
+    let mut int = signal(SignalKind::interrupt()).context("signals can't be caught")?;
+    let died = tokio::select! {
+        _ = term.recv() => None,
+        _ = int.recv() => None,
+        ended = parts.join_next() => ended,
+    };
+    stop.cancel();
+    if let Some(ended) = died {
+        bail!("{} ended unexpectedly", ended.unwrap_or("a part of certmon"));
+    }
+    tracing::info!("certmon stops");
+    while let Some(ended) = parts.join_next().await {
+        if matches!(ended, Ok("engine")) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn read_policy(path: &PathBuf) -> anyhow::Result<Policy> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| format!("--egress-policy {name} can't be read"))?;
+    Ok(Policy::parse(&text, &name)?)
+}
+
+/// Takes a changed policy over; keeps the last good one while the file is broken or gone, and says so once.
+async fn follow_policy(path: PathBuf, egress: Egress) {
+    let mut last = tokio::fs::read_to_string(&path).await.ok();
+    let mut every = tokio::time::interval(POLICY_EVERY);
+    loop {
+        every.tick().await;
+        let now = tokio::fs::read_to_string(&path).await.ok();
+        if now == last {
+            continue;
+        }
+        match now.as_deref().map(|text| Policy::parse(text, &path.display().to_string())) {
+            Some(Ok(policy)) => {
+                egress.replace_policy(policy);
+                tracing::info!(file = %path.display(), "the egress policy was taken over");
+            }
+            Some(Err(error)) => tracing::error!(%error, "the egress policy can't be used; the last good one holds"),
+            None => tracing::error!(file = %path.display(), "the egress policy is gone; the last good one holds"),
+        }
+        last = now;
+    }
+}
+
+async fn kube_config(args: &Run) -> anyhow::Result<Config> {
+    let options = KubeConfigOptions::default();
+    let mut config = match &args.kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path)
+                .with_context(|| format!("--kubeconfig {} can't be read", path.display()))?;
+            Config::from_custom_kubeconfig(file, &options).await.context("the kubeconfig can't be used")?
+        }
+        None => Config::infer().await.context(
+            "neither a kubeconfig (KUBECONFIG, --kubeconfig, ~/.kube/config) nor a Pod's ServiceAccount was found",
+        )?,
+    };
+    // The engine knows when to try again, and whether it is still wanted.
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(10));
+    let agent = format!("{MANAGER}/{}", env!("CARGO_PKG_VERSION"));
+    config.headers.push((http::header::USER_AGENT, agent.parse().context("the version is no header value")?));
+    Ok(config)
+}
+
+/// The machine's roots; in an image without any, those that the program brings.
+fn system_roots() -> Anchors {
+    let found = rustls_native_certs::load_native_certs();
+    let anchors = Anchors::from_der(found.certs.iter().map(|certificate| certificate.as_ref()));
+    if anchors.is_empty() {
+        tracing::warn!("no root certificates were found on this system: nothing that is served can be trusted by them");
+    }
+    anchors
+}
+
+fn sink_clock(clock: Arc<dyn Clock>) -> certmon_notify::Now {
+    Arc::new(move || clock.now())
+}

@@ -1,0 +1,137 @@
+//! Sentences and lines of the status.
+
+use super::{FindingReport, MOST_LINES, Report};
+use crate::controller::resolve::count;
+use certmon_core::{
+    delivery::SinkResult,
+    finding::{Severity, Sighting},
+    place::Place,
+};
+use certmon_crd::{CertificateCounts, CertificateMonitorStatus};
+use chrono::{DateTime, Utc};
+
+/// Cuts at a character, and says so.
+pub(super) fn cut(text: &str, chars: usize) -> String {
+    if text.chars().count() <= chars {
+        return text.to_owned();
+    }
+    text.chars().take(chars - 1).chain(['…']).collect()
+}
+
+/// The object or the address, without a Secret's key: `Secret/shop-tls`.
+pub(super) fn short_title(place: &Place) -> String {
+    match place {
+        Place::Secret { name, .. } => format!("Secret/{name}"),
+        other => cut(&other.title(), 256),
+    }
+}
+
+/// `Secret/shop-tls tls.crt (shop.example.com)`.
+pub(super) fn title_with_name(sighting: &Sighting) -> String {
+    let title = sighting.place.title();
+    match &sighting.facts.name {
+        Some(name) if !title.contains(name.as_str()) => format!("{title} ({name})"),
+        _ => title,
+    }
+}
+
+/// "1 of 14 certificates needs attention".
+pub(super) fn attention(counts: &CertificateCounts) -> String {
+    let bad = counts.warning + counts.critical;
+    let needs = if bad == 1 { "needs" } else { "need" };
+    format!("{bad} of {} {needs} attention", count(counts.total as usize, "certificate"))
+}
+
+/// What `kubectl describe` shows last, above the Events.
+pub(super) fn summary(report: &Report<'_>, counts: &CertificateCounts, status: &CertificateMonitorStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    let open: Vec<&FindingReport<'_>> = report.findings.iter().filter(|finding| !finding.silenced).collect();
+    if counts.warning + counts.critical > 0 {
+        lines.push(format!("{}:", attention(counts)));
+    } else if !open.is_empty() {
+        lines.push(format!("{} valid, but:", all(counts.total)));
+    } else if counts.total == 0 {
+        lines.extend(report.resolved.sources.iter().filter_map(|source| {
+            let hint = source.hint.as_ref().or_else(|| None)?;
+            Some(format!("Nothing is watched: source {} selects nothing: {hint}.", source.name))
+        }));
+    } else if counts.unknown > 0 {
+        lines.push(format!("{} of {} not been looked at yet.", counts.unknown, has(counts.total)));
+    } else {
+        let next = status.next_expiry.as_ref();
+        let next = next.map(|next| format!(" Next to expire: {} on {}.", next.certificate, next.time.instant().format("%Y-%m-%d")));
+        let silenced = if counts.silenced > 0 { format!(" ({} silenced)", counts.silenced) } else { String::new() };
+        lines.push(format!("{} valid{silenced}.{}", all(counts.total), next.unwrap_or_default()));
+    }
+    lines.extend(problem_lines(&open, &tail(report)));
+    lines.extend(tail(report));
+    lines.truncate(MOST_LINES);
+    lines.iter().map(|line| cut(line, 1024)).collect()
+}
+
+fn all(total: u32) -> String {
+    if total == 1 { "The 1 certificate is".to_owned() } else { format!("All {total} certificates are") }
+}
+
+fn has(total: u32) -> String {
+    if total == 1 { "1 certificate has".to_owned() } else { format!("{total} certificates have") }
+}
+
+/// The worst, one a line, in columns.
+fn problem_lines(open: &[&FindingReport<'_>], tail: &[String]) -> Vec<String> {
+    // The first line, the tail and "… and n more" take their room.
+    let room = MOST_LINES - 1 - tail.len().min(4);
+    let shown = if open.len() > room { room - 1 } else { open.len() };
+    let columns: Vec<[String; 3]> = open.iter().take(shown).map(|finding| row(finding.sighting)).collect();
+    let width = |column: usize| columns.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).min(60);
+    let (first, second) = (width(0), width(1));
+    let mut lines: Vec<String> = columns
+        .iter()
+        .zip(open)
+        .map(|([title, name, message], finding)| {
+            let severity = match finding.sighting.severity {
+                Severity::Warning => "WARNING ",
+                Severity::Critical => "CRITICAL",
+            };
+            format!("{severity}  {title:first$}  {name:second$}  {message}").trim_end().to_owned()
+        })
+        .collect();
+    if open.len() > shown {
+        lines.push(format!("… and {} more", open.len() - shown));
+    }
+    lines
+}
+
+fn row(sighting: &Sighting) -> [String; 3] {
+    let title = sighting.place.title();
+    let name = sighting.facts.name.as_ref().map(|name| name.as_str()).filter(|name| !title.contains(name));
+    // The whole sentence stands in `problems`; a line has its first part.
+    let message = sighting.facts.message.split("; ").next().unwrap_or_default();
+    [cut(&title, 60), cut(name.unwrap_or_default(), 60), cut(message, 160)]
+}
+
+/// Sinks that fail, sources that can't be read, what isn't checked.
+fn tail(report: &Report<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for sink in report.sinks.iter().filter(|sink| sink.result == SinkResult::Failing) {
+        let since = sink.since.map(|since| format!(" since {}", minute(since))).unwrap_or_default();
+        let problem = sink.problem.as_deref().unwrap_or("the last delivery failed");
+        let waiting = if sink.pending > 0 { format!("; {} waiting", count(sink.pending as usize, "change")) } else { String::new() };
+        lines.push(format!("Sink {} is failing{since}: {problem}{waiting}.", sink.name));
+    }
+    for source in &report.resolved.sources {
+        if let Some(trouble) = &source.trouble {
+            lines.push(format!("Source {}: {}.", source.name, trouble.text()));
+        }
+    }
+    lines.extend(report.trust_problem.map(|problem| format!("Trust: {problem}.")));
+    if report.resolved.unchecked > 0 {
+        lines.push(format!("{} more are not checked: `limits` allow no more.", report.resolved.unchecked));
+    }
+    lines
+}
+
+/// `2026-11-27 02:15Z`.
+fn minute(instant: DateTime<Utc>) -> String {
+    instant.format("%Y-%m-%d %H:%MZ").to_string()
+}

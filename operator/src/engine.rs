@@ -1,0 +1,278 @@
+//! The engine: one task that owns what is known, and decides. Everything slow – looks, reads, writes, deliveries – runs beside it
+//! and comes back as a value, so that nothing here waits and nothing here is shared.
+//!
+//! One turn: take in what happened; go over each monitor that it concerns ([`pass`]); start what is due; sleep until the next
+//! instant at which something is due by time alone.
+
+mod monitored;
+mod pass;
+mod looks;
+mod telling;
+mod writing;
+
+use crate::{
+    clock::Clock,
+    cluster::{Cluster, Key},
+    metrics::Metrics,
+    world::{Touched, Wanted, World, WorldEvent},
+};
+use certmon_core::trust::Anchors;
+use certmon_notify::Sink;
+use certmon_probe::Probe;
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::FutureExt;
+use looks::Looks;
+use monitored::Monitored;
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use writing::Done;
+
+/// No sleep is longer: a suspended machine or a clock that was set is noticed within this.
+const LONGEST_SLEEP: TimeDelta = TimeDelta::minutes(10);
+/// After a request to stop, what is in flight may still end within this.
+const DRAIN: Duration = Duration::from_secs(15);
+/// Events that are taken in before the monitors that they concern are gone over.
+const BATCH: usize = 4096;
+
+/// The four seams to the world.
+#[derive(Clone)]
+pub struct Seams {
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// The API server.
+    pub cluster: Arc<dyn Cluster>,
+    /// Looks at TLS servers.
+    pub probe: Arc<dyn Probe>,
+    /// Tells people.
+    pub sink: Arc<dyn Sink>,
+}
+
+/// What doesn't change while the operator runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who holds the claims on messages: the Pod's uid.
+    pub identity: String,
+    /// The cluster's name in messages.
+    pub cluster_name: Option<String>,
+    /// The namespaces that are watched; empty means all.
+    pub scope: Vec<Box<str>>,
+    /// The system's roots.
+    pub system_roots: Arc<Anchors>,
+}
+
+/// The operator, without a socket and without a Kubernetes client.
+pub struct Engine {
+    seams: Seams,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    world: World,
+    monitors: HashMap<Key, Monitored>,
+    looks: Looks,
+    /// When a monitor is gone over again though nothing happens.
+    timers: BTreeSet<(DateTime<Utc>, Key)>,
+    dirty: BTreeSet<Key>,
+    tasks: JoinSet<Done>,
+    wanted: watch::Sender<Arc<Wanted>>,
+    started: DateTime<Utc>,
+    draining: bool,
+}
+
+impl Engine {
+    /// Knows nothing yet. What it wants to be watched is sent to `wanted`.
+    #[must_use]
+    pub fn new(seams: Seams, settings: Settings, metrics: Arc<Metrics>, wanted: watch::Sender<Arc<Wanted>>) -> Self {
+        let started = seams.clock.now();
+        Self {
+            world: World::new(settings.scope.clone()),
+            seams,
+            settings,
+            metrics,
+            monitors: HashMap::new(),
+            looks: Looks::default(),
+            timers: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            tasks: JoinSet::new(),
+            wanted,
+            started,
+            draining: false,
+        }
+    }
+
+    /// Runs until `stop`, then takes no new work, lets what is in flight end, and gives back the claims on messages that are
+    /// not on the wire.
+    pub async fn run(mut self, mut events: mpsc::Receiver<WorldEvent>, stop: CancellationToken) {
+        loop {
+            self.turn();
+            let wake = self.wake();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                event = events.recv() => {
+                    let Some(event) = event else { break };
+                    self.take(event);
+                    for _ in 0..BATCH {
+                        match events.try_recv() {
+                            Ok(event) => self.take(event),
+                            Err(_) => break,
+                        }
+                    }
+                }
+                Some(done) = self.tasks.join_next() => self.joined(done),
+                () = sleep_until(wake) => {}
+            }
+        }
+        self.drain().await;
+    }
+
+    /// Goes over what is dirty or due, and starts what that leads to.
+    fn turn(&mut self) {
+        let now = self.now();
+        self.metrics.progress(now);
+        while let Some((due, key)) = self.timers.first().cloned() {
+            if due > now {
+                break;
+            }
+            self.timers.remove(&(due, key.clone()));
+            self.dirty.insert(key);
+        }
+        while let Some(key) = self.dirty.pop_first() {
+            self.contained_pass(&key);
+        }
+        self.start_looks();
+        self.metrics.synced(self.world.synced());
+    }
+
+    /// When there is something to do by time alone.
+    fn wake(&self) -> Instant {
+        let now = self.now();
+        let timer = self.timers.first().map(|(due, _)| *due);
+        let next = timer.into_iter().chain(self.looks.next_due()).min();
+        let pause = next.map_or(LONGEST_SLEEP, |due| due - now).clamp(TimeDelta::zero(), LONGEST_SLEEP);
+        // A timer fires at its instant or just after, never before: a millisecond more than the difference.
+        Instant::now() + pause.to_std().unwrap_or_default() + Duration::from_millis(1)
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.seams.clock.now()
+    }
+
+    /// Takes one event in, and marks whom it concerns.
+    fn take(&mut self, event: WorldEvent) {
+        for touched in self.world.apply(event) {
+            match touched {
+                Touched::Nothing => {}
+                Touched::Monitor(key) => {
+                    self.refresh_wanted();
+                    self.dirty.insert(key);
+                }
+                Touched::MonitorGone(key) => {
+                    self.forget(&key);
+                    self.refresh_wanted();
+                }
+                Touched::Secret(key) => {
+                    let concerned = self.monitors.iter().filter(|(monitor, state)| {
+                        monitor.namespace == key.namespace && state.concerns_secret(&key.name, &self.world)
+                    });
+                    self.dirty.extend(concerned.map(|(monitor, _)| monitor.clone()));
+                }
+                Touched::SinkSecret(key) => {
+                    for (monitor, state) in &mut self.monitors {
+                        if monitor.namespace == key.namespace && state.sink_secret_changed(&key.name) {
+                            self.dirty.insert(monitor.clone());
+                        }
+                    }
+                }
+                Touched::Namespace(namespace) => {
+                    let concerned = self.world.monitors().filter(|monitor| monitor.key.namespace == namespace);
+                    self.dirty.extend(concerned.map(|monitor| monitor.key.clone()));
+                }
+                Touched::Everything => {
+                    self.refresh_wanted();
+                    self.dirty.extend(self.world.monitors().map(|monitor| monitor.key.clone()));
+                }
+            }
+        }
+    }
+
+    /// Says what all monitors together ask for, if that changed. Not before all monitors are known: what one of them asks for
+    /// would be listed, and then listed again for the next.
+    fn refresh_wanted(&mut self) {
+        if !self.monitors_listed() {
+            return;
+        }
+        let wanted = monitored::wanted(&self.world);
+        if wanted != **self.world.wanted() {
+            let wanted = Arc::new(wanted);
+            self.world.want(wanted.clone());
+            self.wanted.send_replace(wanted);
+        }
+    }
+
+    fn monitors_listed(&self) -> bool {
+        if self.settings.scope.is_empty() {
+            return self.world.listed(&crate::world::WatchId::Monitors, "").1;
+        }
+        self.settings.scope.iter().all(|namespace| self.world.listed(&crate::world::WatchId::Monitors, namespace).1)
+    }
+
+    /// A monitor is gone: its timers, looks and series go too. Nothing is sent.
+    fn forget(&mut self, key: &Key) {
+        if let Some(gone) = self.monitors.remove(key) {
+            self.timers.retain(|(_, of)| of != key);
+            self.looks.forget(key);
+            self.dirty.remove(key);
+            self.metrics.forget(key, &gone.reference.uid);
+        }
+    }
+
+    /// One monitor's panic is that monitor's trouble.
+    fn contained_pass(&mut self, key: &Key) {
+        let passed = std::panic::catch_unwind(AssertUnwindSafe(|| self.pass(key)));
+        if passed.is_err() {
+            tracing::error!(monitor = %key, "going over a monitor panicked; this is a fault of certmon's, please report it");
+            self.metrics.panics.inc();
+            self.quarantine(key);
+        }
+    }
+
+    /// Runs something beside the engine; a panic in it comes back as a value too.
+    fn spawn(&mut self, key: &Key, work: impl Future<Output = Done> + Send + 'static) {
+        let key = key.clone();
+        self.tasks.spawn(async move {
+            AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Done::Panicked(key))
+        });
+    }
+
+    fn joined(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        match done {
+            Ok(done) => self.done(done),
+            Err(error) => tracing::error!(%error, "a task of the engine was lost"),
+        }
+    }
+
+    /// Ends what is in flight, as far as that is possible in [`DRAIN`].
+    async fn drain(mut self) {
+        self.draining = true;
+        self.release_claims();
+        let deadline = Instant::now() + DRAIN;
+        while !self.tasks.is_empty() {
+            tokio::select! {
+                Some(done) = self.tasks.join_next() => self.joined(done),
+                () = sleep_until(deadline) => {
+                    tracing::warn!(tasks = self.tasks.len(), "stopping while something is still in flight");
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! What the engine knows of one monitor beyond its object.
+
+use crate::{
+    cluster::{Key, LedgerObject, MonitorRef},
+    controller::{
+        resolve::Resolved,
+        spec::{IngressChoice, Parsed, SecretChoice, SourceKind},
+        status::Stalled,
+    },
+    world::{KeyFilter, TrustKind, Wanted, World},
+};
+use certmon_core::{
+    alert::{Held, Transition},
+    delivery::Outcome,
+    dial::Dialled,
+    ledger::{Intent, Ledger},
+    place::Place,
+    target::DialTarget,
+    trust::Anchors,
+};
+use certmon_crd::{CertificateMonitorStatus, TrustRefKind};
+use certmon_notify::SinkFault;
+use chrono::{DateTime, Utc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+/// What is known of a monitor's ledger.
+#[derive(Debug, PartialEq)]
+pub(super) enum Stored {
+    /// It wasn't read yet, or somebody else wrote it.
+    Unread,
+    /// There is none.
+    Missing,
+    /// As the API server has it.
+    Object(Box<LedgerObject>),
+    /// Its schema is newer than this program: it is neither read nor overwritten, and nothing is sent.
+    Newer,
+}
+
+/// A write or a read that is repeated until it works.
+#[derive(Debug, Default)]
+pub(super) struct Attempt {
+    /// It is under way.
+    pub(super) in_flight: bool,
+    /// Failures in a row.
+    pub(super) failures: u32,
+    /// Not before.
+    pub(super) not_before: Option<DateTime<Utc>>,
+}
+
+impl Attempt {
+    /// It may start now.
+    pub(super) fn may_start(&self, now: DateTime<Utc>) -> bool {
+        !self.in_flight && self.not_before.is_none_or(|at| at <= now)
+    }
+}
+
+/// What is known of one sink, beside the ledger.
+#[derive(Debug, Default)]
+pub(super) struct SinkBook {
+    /// The spec's kind and the Secret's version that were checked last.
+    pub(super) checked: Option<String>,
+    /// A check is under way.
+    pub(super) checking: bool,
+    /// What the check found.
+    pub(super) fault: Option<SinkFault>,
+    /// Remarks of the check.
+    pub(super) remarks: Vec<String>,
+    /// The intent that is being delivered.
+    pub(super) sending: Option<String>,
+    /// Backoffs don't hold for the next decision.
+    pub(super) try_now: bool,
+    /// The reason that the last Event of this sink gave, if it was of a failure.
+    pub(super) told_failure: Option<certmon_core::reason::Reason>,
+}
+
+/// An outcome that the ledger doesn't have yet.
+#[derive(Debug, Clone)]
+pub(super) struct Unrecorded {
+    pub(super) sink: String,
+    pub(super) intent: Intent,
+    pub(super) outcome: Outcome,
+}
+
+/// One monitor.
+pub(super) struct Monitored {
+    pub(super) reference: MonitorRef,
+    pub(super) generation: i64,
+    pub(super) parsed: Result<Arc<Parsed>, String>,
+    /// When the engine first saw it.
+    pub(super) seen: DateTime<Utc>,
+    /// The ledger as it should be.
+    pub(super) book: Ledger,
+    pub(super) stored: Stored,
+    pub(super) reading: Attempt,
+    pub(super) putting: Attempt,
+    pub(super) held: Held,
+    /// Transitions whose Events wait for the ledger's write.
+    pub(super) transitions: Vec<Transition>,
+    pub(super) unrecorded: Vec<Unrecorded>,
+    /// The policy that the last round judged by.
+    pub(super) judged_generation: Option<i64>,
+    pub(super) trust: TrustBook,
+    /// The last resolution's dialled places, with what each dials.
+    pub(super) targets: BTreeMap<Place, DialTarget>,
+    pub(super) dialled: BTreeMap<Place, Dialled>,
+    /// Path verdicts of stored values, by place: valid for this value and these anchors.
+    pub(super) paths: HashMap<Place, (usize, u64, certmon_core::observation::PathVerdict)>,
+    /// Everything was looked at once, or the 30 s are over.
+    pub(super) ready: bool,
+    pub(super) status: Option<CertificateMonitorStatus>,
+    pub(super) writing: Attempt,
+    pub(super) recent_writes: Vec<DateTime<Utc>>,
+    pub(super) sinks: BTreeMap<String, SinkBook>,
+    /// The check request that is under way: its token, and when it came.
+    pub(super) check: Option<(String, DateTime<Utc>)>,
+    pub(super) check_handled: Option<String>,
+    pub(super) test: Option<(String, DateTime<Utc>)>,
+    pub(super) test_handled: Option<String>,
+    pub(super) stalled: Option<Stalled>,
+    /// How many places each source selected when that was last told.
+    pub(super) selection: Option<BTreeMap<Box<str>, BTreeSet<Place>>>,
+    pub(super) told_condition: Option<certmon_core::reason::Reason>,
+    pub(super) events: EventBudget,
+    /// When it is gone over again by time alone.
+    pub(super) wake: Option<DateTime<Utc>>,
+}
+
+/// Whom a monitor trusts, as anchors.
+#[derive(Default)]
+pub(super) struct TrustBook {
+    /// What the anchors were made of: the references' values, by address.
+    pub(super) made_of: Vec<usize>,
+    pub(super) anchors: Option<Arc<Anchors>>,
+    pub(super) problem: Option<String>,
+}
+
+/// Events that a monitor may still publish: a burst, then few.
+#[derive(Debug)]
+pub(super) struct EventBudget {
+    left: u32,
+    refilled: DateTime<Utc>,
+}
+
+impl EventBudget {
+    const BURST: u32 = 25;
+    const EVERY: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
+
+    pub(super) fn new(now: DateTime<Utc>) -> Self {
+        Self { left: Self::BURST, refilled: now }
+    }
+
+    /// Takes one, if there is one.
+    pub(super) fn take(&mut self, now: DateTime<Utc>) -> bool {
+        while self.left < Self::BURST && self.refilled + Self::EVERY <= now {
+            self.left += 1;
+            self.refilled += Self::EVERY;
+        }
+        if self.left == Self::BURST || self.refilled > now {
+            self.refilled = now;
+        }
+        let has = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        has
+    }
+}
+
+impl Monitored {
+    pub(super) fn new(reference: MonitorRef, now: DateTime<Utc>) -> Self {
+        Self {
+            reference,
+            generation: 0,
+            parsed: Err(String::new()),
+            seen: now,
+            book: Ledger::default(),
+            stored: Stored::Unread,
+            reading: Attempt::default(),
+            putting: Attempt::default(),
+            held: Held::default(),
+            transitions: Vec::new(),
+            unrecorded: Vec::new(),
+            judged_generation: None,
+            trust: TrustBook::default(),
+            targets: BTreeMap::new(),
+            dialled: BTreeMap::new(),
+            paths: HashMap::new(),
+            ready: false,
+            status: None,
+            writing: Attempt::default(),
+            recent_writes: Vec::new(),
+            sinks: BTreeMap::new(),
+            check: None,
+            check_handled: None,
+            test: None,
+            test_handled: None,
+            stalled: None,
+            selection: None,
+            told_condition: None,
+            events: EventBudget::new(now),
+            wake: None,
+        }
+    }
+
+    /// The ledger object, if it was read and holds what it should.
+    pub(super) fn settled(&self) -> Option<&LedgerObject> {
+        match &self.stored {
+            Stored::Object(object) if object.ledger == self.book && self.owns(object) => Some(object),
+            Stored::Object(_) | Stored::Unread | Stored::Missing | Stored::Newer => None,
+        }
+    }
+
+    /// The ledger names this very monitor as its owner.
+    pub(super) fn owns(&self, object: &LedgerObject) -> bool {
+        object.owner_uid.as_deref() == Some(&*self.reference.uid)
+    }
+
+    /// The Secret, or one of this name, may matter to this monitor.
+    pub(super) fn concerns_secret(&self, name: &str, world: &World) -> bool {
+        let Ok(parsed) = &self.parsed else { return false };
+        let place = |place: &Place| matches!(place, Place::Secret { name: known, .. } if &**known == name);
+        let namespace = &self.reference.key.namespace;
+        parsed.sources.iter().any(|source| match &source.kind {
+            SourceKind::Secrets(choice) => {
+                let matched = world.secret(namespace, name).is_some_and(|secret| {
+                    use kube::core::SelectorExt;
+                    choice.types.contains(&*secret.type_)
+                        && choice.selector.as_ref().is_some_and(|matcher| matcher.selector.matches(&secret.labels))
+                });
+                matched || choice.names.contains(name)
+            }
+            SourceKind::Ingresses(_) => {
+                let mut named = world.ingresses(namespace).flat_map(|ingress| &ingress.tls);
+                named.any(|(_, secret)| secret.as_deref() == Some(name))
+            }
+            SourceKind::Endpoints(_) => false,
+        }) || self.selection.iter().flat_map(BTreeMap::values).flatten().any(place)
+    }
+
+    /// A sink's Secret has another version. Returns whether this monitor has such a sink.
+    pub(super) fn sink_secret_changed(&mut self, name: &str) -> bool {
+        let Ok(parsed) = &self.parsed else { return false };
+        let mut any = false;
+        for sink in parsed.sinks.iter().filter(|sink| sink.kind.secret() == Some(name)) {
+            if let Some(book) = self.sinks.get_mut(&*sink.manners.name) {
+                book.try_now = true;
+            }
+            any = true;
+        }
+        any
+    }
+
+    /// What is missing between now and the time when there is nothing left to be done for time's sake.
+    pub(super) fn wake_at(&mut self, at: DateTime<Utc>) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+}
+
+/// What all monitors together ask to be watched.
+pub(super) fn wanted(world: &World) -> Wanted {
+    let mut wanted = Wanted::default();
+    for monitor in world.monitors() {
+        let Ok(spec) = &monitor.spec else { continue };
+        let Ok(parsed) = crate::controller::spec::parse(spec) else { continue };
+        let namespace = &monitor.key.namespace;
+        let stored_paths = parsed.trust.is_some();
+        for source in &parsed.sources {
+            match &source.kind {
+                SourceKind::Secrets(choice) => want_secrets(&mut wanted, namespace, choice, &parsed, stored_paths),
+                SourceKind::Ingresses(choice) => want_ingresses(&mut wanted, namespace, choice, world),
+                SourceKind::Endpoints(_) => {}
+            }
+        }
+        for (kind, name, _) in parsed.trust.iter().flat_map(|trust| &trust.references) {
+            let kind = match kind {
+                TrustRefKind::ConfigMap => TrustKind::ConfigMap,
+                TrustRefKind::Secret => TrustKind::Secret,
+            };
+            wanted.trust.insert((kind, Key::new(namespace, name)));
+        }
+        for sink in parsed.sinks.iter().filter(|sink| sink.kind.secret().is_some()) {
+            wanted.sink_secrets.entry(sink.kind.secret_type().into()).or_default().insert(namespace.clone());
+        }
+    }
+    wanted
+}
+
+fn want_secrets(wanted: &mut Wanted, namespace: &str, choice: &SecretChoice, parsed: &Parsed, keep_der: bool) {
+    for type_ in &choice.types {
+        let filter = KeyFilter {
+            keys: choice.keys.iter().cloned().collect(),
+            private_key: parsed.policy.checks.key_match.is_some() && &**type_ == "kubernetes.io/tls",
+            keep_der,
+        };
+        wanted.secrets.entry(type_.clone()).or_default().entry(namespace.into()).or_default().extend(&filter);
+    }
+}
+
+fn want_ingresses(wanted: &mut Wanted, namespace: &str, _choice: &IngressChoice, world: &World) {
+    wanted.ingresses.insert(namespace.into());
+    let filter = KeyFilter { keys: ["tls.crt".into(), "ca.crt".into()].into(), private_key: false, keep_der: true };
+    let tls = wanted.secrets.entry("kubernetes.io/tls".into()).or_default();
+    tls.entry(namespace.into()).or_default().extend(&filter);
+    // One that the watch of its usual type doesn't hold may be of another type, or may come as such.
+    let named = world.ingresses(namespace).flat_map(|ingress| &ingress.tls).filter_map(|(_, secret)| secret.as_ref());
+    let absent = named.filter(|name| {
+        world.secret(namespace, name).is_none_or(|secret| &*secret.type_ != "kubernetes.io/tls")
+    });
+    wanted.named_secrets.extend(absent.map(|name| Key::new(namespace, name)).take(64));
+}
+
+/// The places of the last resolution, for the counts of Events.
+pub(super) fn selection(resolved: &Resolved) -> BTreeMap<Box<str>, BTreeSet<Place>> {
+    resolved.sources.iter().map(|source| (source.name.clone(), source.places.clone())).collect()
+}

@@ -1,0 +1,493 @@
+//! Going over one monitor: what its spec means now, what is found, what changed, what is said. A short list of steps, each of
+//! which is a function of values in a room of its own; here they are only strung together.
+
+use super::{
+    Engine,
+    monitored::{Monitored, Stored, selection},
+    telling::{TEST_WITHIN, class_text},
+};
+use crate::{
+    cluster::{Key, MonitorRef},
+    controller::{
+        judge::{self, Judged},
+        resolve::{Resolved, Watched, count, resolve},
+        spec::{self, Parsed},
+        status::{self, FindingReport, Report, SinkReport, Stalled},
+    },
+    world::Monitor,
+};
+use certmon_core::{
+    alert::{self, Change, StepInput, Transition},
+    delivery,
+    dial::Dialled,
+    finding::Sighting,
+    ledger::{Ledger, alert_id},
+    place::Place,
+    reason::Reason,
+    schedule, silence,
+    target::{DialTarget, Look},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// After this, a new monitor (or one after a start) is told about even if a place was not looked at yet.
+const READY_WITHIN: TimeDelta = TimeDelta::seconds(30);
+/// A monitor whose going over panicked is left alone for so long.
+const QUARANTINE: TimeDelta = TimeDelta::minutes(10);
+
+impl Engine {
+    pub(super) fn pass(&mut self, key: &Key) {
+        let now = self.now();
+        let Some(object) = self.world.monitor(key).cloned() else { return };
+        if !self.monitors_are_ours(&object) {
+            return;
+        }
+        self.adopt(&object, now);
+        let Some(state) = self.monitors.get_mut(key) else { return };
+        state.wake = None;
+        let Ok(parsed) = state.parsed.clone() else {
+            self.say_stalled(key, now);
+            return;
+        };
+        if state.stored == Stored::Unread {
+            self.read_ledger(key);
+            return;
+        }
+        self.take_requests(key, &object, now);
+        self.refresh_trust(key, &parsed);
+        let resolved = self.resolve(key, &parsed);
+        self.sync_targets(key, &parsed, &resolved, now);
+        let judged = self.judge(key, &parsed, &resolved, now);
+        let sightings = if parsed.suspended { vec![] } else { self.step(key, &parsed, &resolved, &judged, now) };
+        self.tell(key);
+        self.say(key, &parsed, &resolved, &judged, &sightings, now);
+        self.rearm(key);
+    }
+
+    fn monitors_are_ours(&self, object: &Monitor) -> bool {
+        self.settings.scope.is_empty() || self.settings.scope.contains(&object.key.namespace)
+    }
+
+    /// Takes the object's present form in. A monitor of another uid is another monitor.
+    fn adopt(&mut self, object: &Monitor, now: DateTime<Utc>) {
+        let known = self.monitors.get(&object.key);
+        if known.is_some_and(|state| state.reference.uid != object.uid) {
+            self.forget(&object.key);
+        }
+        let state = self.monitors.entry(object.key.clone()).or_insert_with(|| {
+            let reference = MonitorRef { key: object.key.clone(), uid: object.uid.clone() };
+            let mut state = Monitored::new(reference, now);
+            state.status = object.status.as_deref().cloned();
+            state.judged_generation = object.status.as_ref().and_then(|status| status.observed_generation);
+            state.check_handled = object.status.as_ref().and_then(|status| status.last_handled_check_request.clone());
+            state.test_handled = object.status.as_ref().and_then(|status| status.last_handled_test_request.clone());
+            state
+        });
+        if state.generation == object.generation && state.stalled.is_none() {
+            return;
+        }
+        state.generation = object.generation;
+        let spec = object.spec.as_ref().map_err(Clone::clone);
+        state.parsed = spec.and_then(|spec| spec::parse(spec).map(Arc::new).map_err(|error| error.to_string()));
+        state.stalled = state.parsed.as_ref().err().map(|problem| Stalled::InvalidSpec(problem.clone()));
+    }
+
+    /// Requests by annotation: a new value is handled once.
+    fn take_requests(&mut self, key: &Key, object: &Monitor, now: DateTime<Utc>) {
+        let Some(state) = self.monitors.get_mut(key) else { return };
+        let new = |asked: &Option<String>, handled: &Option<String>, running: &Option<(String, DateTime<Utc>)>| {
+            let asked = asked.clone().filter(|token| !token.is_empty())?;
+            let known = handled.as_ref() == Some(&asked) || running.as_ref().is_some_and(|(token, _)| *token == asked);
+            (!known).then_some((asked, now))
+        };
+        if let Some(test) = new(&object.test_requested, &state.test_handled, &state.test) {
+            state.test = Some(test);
+            state.sinks.values_mut().for_each(|sink| sink.try_now = true);
+        }
+        if let Some(check) = new(&object.check_requested, &state.check_handled, &state.check) {
+            state.check = Some(check);
+            state.sinks.values_mut().for_each(|sink| sink.try_now = true);
+            for (place, target) in &state.targets {
+                self.looks.subscribe(key, place, target, now);
+            }
+        }
+    }
+
+    fn refresh_trust(&mut self, key: &Key, parsed: &Parsed) {
+        let Some(state) = self.monitors.get_mut(key) else { return };
+        let before = state.trust.anchors.as_ref().map(|anchors| anchors.id());
+        judge::refresh_trust(&mut state.trust, &key.namespace, parsed, &self.world, &self.settings.system_roots);
+        let after = state.trust.anchors.as_ref().map(|anchors| anchors.id());
+        if before.is_some() && before != after {
+            // Another trust: what was judged by the old one is judged again, and what is dialled is dialled again, spread out.
+            state.judged_generation = None;
+            let now = self.seams.clock.now();
+            let spread = if state.targets.len() > 1000 { TimeDelta::minutes(5) } else { TimeDelta::zero() };
+            let many = i32::try_from(state.targets.len().max(1)).unwrap_or(i32::MAX);
+            for (at, (place, target)) in (0i32..).zip(&state.targets) {
+                self.looks.subscribe(key, place, target, now + spread * at / many);
+            }
+        }
+    }
+
+    fn resolve(&self, key: &Key, parsed: &Parsed) -> Resolved {
+        let Some(state) = self.monitors.get(key) else { return Resolved::default() };
+        let open: BTreeSet<&Place> = state.book.alerts.values().map(|alert| &alert.place).collect();
+        resolve(&key.namespace, parsed, &self.world, &|place| open.contains(place))
+    }
+
+    /// Subscribes what is dialled now and drops what isn't any more.
+    fn sync_targets(&mut self, key: &Key, parsed: &Parsed, resolved: &Resolved, now: DateTime<Utc>) {
+        let Some(state) = self.monitors.get_mut(key) else { return };
+        let mut targets = BTreeMap::new();
+        if !parsed.suspended {
+            for (place, watched) in &resolved.places {
+                if let Watched::Served { target: Some(target), .. } = watched {
+                    targets.insert(place.clone(), target.clone());
+                }
+            }
+        }
+        for (place, target) in &state.targets {
+            if targets.get(place) != Some(target) {
+                self.looks.unsubscribe(key, place, target);
+            }
+        }
+        for (place, target) in &targets {
+            if state.targets.get(place) == Some(target) {
+                continue;
+            }
+            // Another address or name than before: what is behind it is new, whatever was seen there.
+            let changed = state.targets.contains_key(place);
+            let dialled = state.dialled.entry(place.clone()).or_default();
+            let due = if changed { now } else { dialled.next_look(&schedule_of(parsed, target), now) };
+            self.looks.subscribe(key, place, target, due);
+        }
+        state.targets = targets;
+        if resolved.complete && !parsed.suspended {
+            let targets = &state.targets;
+            state.dialled.retain(|place, _| targets.contains_key(place));
+            let places = &resolved.places;
+            state.paths.retain(|place, _| places.contains_key(place));
+        }
+    }
+
+    /// A look of a place came back.
+    pub(super) fn record_look(
+        &mut self,
+        key: &Key,
+        place: &Place,
+        target: &DialTarget,
+        look: &Look,
+        at: DateTime<Utc>,
+    ) {
+        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Ok(parsed) = state.parsed.clone() else { return };
+        if state.targets.get(place) != Some(target) {
+            return;
+        }
+        let stored = judge::stored_beside(&key.namespace, place, &self.world);
+        let anchors = judge::anchors_for(&state.trust, &parsed, stored.as_deref(), &self.settings.system_roots);
+        let dialled = state.dialled.entry(place.clone()).or_default();
+        dialled.record(&judge::taken(look, &anchors, stored.as_deref(), &parsed, at), at);
+        self.metrics.probed(key, place, dialled.is_reachable());
+        let due = dialled.next_look(&schedule_of(&parsed, target), at);
+        self.looks.subscribe(key, place, target, due);
+    }
+
+    fn judge(&mut self, key: &Key, parsed: &Parsed, resolved: &Resolved, now: DateTime<Utc>) -> Judged {
+        let roots = self.settings.system_roots.clone();
+        let Some(state) = self.monitors.get_mut(key) else { return Judged::default() };
+        let judged = judge::judge(state.judging(&roots), parsed, resolved, now);
+        if let Some(next) = judged.next_change {
+            state.wake_at(next);
+        }
+        let looked_at_all = state.targets.keys().all(|place| state.dialled.get(place).is_some_and(Dialled::was_looked_at));
+        let waited = now - state.seen.max(self.started) >= READY_WITHIN;
+        state.ready = state.ready || (resolved.complete && looked_at_all) || waited;
+        if !state.ready {
+            let ready_at = state.seen.max(self.started) + READY_WITHIN;
+            state.wake_at(ready_at);
+        }
+        judged
+    }
+
+    /// Findings become alerts. Returns what stands in status, worst first.
+    fn step(&mut self, key: &Key, parsed: &Parsed, resolved: &Resolved, judged: &Judged, now: DateTime<Utc>) -> Vec<Sighting> {
+        let Some(state) = self.monitors.get_mut(key) else { return vec![] };
+        let policy_changed = state.judged_generation != Some(state.generation);
+        let standing = |place: &Place| judged.standing(place, resolved, now);
+        let present = |place: &Place, role| judged.present(place, role);
+        let input = StepInput {
+            namespace: &key.namespace,
+            monitor: &key.name,
+            sightings: &judged.sightings,
+            standing: &standing,
+            present: &present,
+            policy_changed,
+        };
+        let step = alert::step(&state.book, &state.held, &input, now);
+        state.held = step.held;
+        state.transitions.extend(step.transitions);
+        let mut book = step.ledger;
+        judge::remember(&mut book, &state.dialled, &state.targets, resolved.complete);
+        state.book = book;
+        state.judged_generation = Some(state.generation);
+        if let Some(next) = step.next {
+            state.wake_at(next);
+        }
+        if let Some(end) = silence::next_end(&parsed.policy.silences, now) {
+            state.wake_at(end);
+        }
+        for place in &step.looks {
+            if let Some(target) = state.targets.get(place) {
+                self.looks.subscribe(key, place, target, now);
+            }
+        }
+        let mut sightings = judged.sightings.clone();
+        sightings.extend(step.overflow);
+        sightings.sort_by(|a, b| a.order().cmp(&b.order()));
+        sightings
+    }
+
+    /// Writes the status, and the Events about the monitor as a whole.
+    fn say(
+        &mut self,
+        key: &Key,
+        parsed: &Parsed,
+        resolved: &Resolved,
+        judged: &Judged,
+        sightings: &[Sighting],
+        now: DateTime<Utc>,
+    ) {
+        self.end_requests(key, parsed, now);
+        let Some(state) = self.monitors.get(key) else { return };
+        let silences = &parsed.policy.silences;
+        let findings: Vec<FindingReport<'_>> = sightings
+            .iter()
+            .map(|sighting| FindingReport {
+                sighting,
+                since: state.since(key, sighting).unwrap_or(now),
+                silenced: silence::is_silenced(silences, &sighting.place, sighting.finding, &sighting.facts, now),
+            })
+            .collect();
+        let sinks = self.sink_reports(state, parsed, now);
+        let report = Report {
+            generation: state.generation,
+            stalled: None,
+            suspended: parsed.suspended,
+            resolved,
+            trust_problem: state.trust.problem.as_deref(),
+            places: &judged.places,
+            silenced: findings.iter().filter(|finding| finding.silenced).count(),
+            findings: &findings,
+            sinks: &sinks,
+            check_handled: state.check_handled.as_deref(),
+            test_handled: state.test_handled.as_deref(),
+        };
+        let new = status::build(state.status.as_ref(), &report, now);
+        self.metrics.observe(key, &state.reference.uid, &new, judged, sightings, now);
+        self.publish_selection(key, parsed, resolved, &new);
+        self.apply_status(key, new);
+    }
+
+    fn sink_reports<'a>(&self, state: &Monitored, parsed: &'a Parsed, now: DateTime<Utc>) -> Vec<SinkReport<'a>> {
+        let of = |sink: &'a spec::Sink| {
+            let name: &str = &sink.manners.name;
+            let facts = self.with_context(state, sink, "", "", now, |context| delivery::sink_state(&state.book, context))?;
+            let book = state.sinks.get(name);
+            let fault = book.and_then(|book| book.fault.as_ref());
+            let failed = facts.class.map(|class| (class_text(class, None), Reason::from(class)));
+            let checked = book.is_some_and(|book| book.checked.is_some());
+            let (result, problem, reason) = match (fault, failed) {
+                (Some(fault), _) => {
+                    (delivery::SinkResult::Failing, Some(fault.text.clone()), Some(Reason::SinkMisconfigured))
+                }
+                (None, Some((text, reason))) => (facts.result, Some(text), Some(reason)),
+                // Nothing is known against it before it was checked.
+                (None, None) if !checked && facts.result == delivery::SinkResult::Failing => {
+                    (delivery::SinkResult::Pending, None, None)
+                }
+                (None, None) => {
+                    let remarks = book.map(|book| book.remarks.join("; ")).filter(|remarks| !remarks.is_empty());
+                    (facts.result, remarks, None)
+                }
+            };
+            Some(SinkReport { name, result, pending: facts.pending, problem, reason, sent: facts.sent, since: facts.since })
+        };
+        parsed.sinks.iter().filter_map(of).collect()
+    }
+
+    /// A request is handled once everything that it asks for has happened, or its time is up.
+    fn end_requests(&mut self, key: &Key, parsed: &Parsed, now: DateTime<Utc>) {
+        let Some(state) = self.monitors.get_mut(key) else { return };
+        if let Some((token, at)) = state.check.clone() {
+            let looked = |place: &Place| state.dialled.get(place).is_some_and(|dialled| dialled.looked_since(at));
+            let end = at + TimeDelta::minutes(2);
+            if parsed.suspended || state.targets.keys().all(looked) || now >= end {
+                state.check_handled = Some(token);
+                state.check = None;
+            } else {
+                state.wake_at(end);
+            }
+        }
+        if let Some((token, at)) = state.test.clone() {
+            let tested = |name: &str| {
+                let sink = state.book.sinks.get(name);
+                sink.is_some_and(|sink| sink.tested.as_deref() == Some(&*token))
+            };
+            let end = at + TEST_WITHIN;
+            if parsed.suspended || parsed.sinks.iter().all(|sink| tested(&sink.manners.name)) || now >= end {
+                state.test_handled = Some(token);
+                state.test = None;
+            } else {
+                state.wake_at(end);
+            }
+        }
+    }
+
+    /// A spec that can't be used: nothing is done for it, and everything that was known stays.
+    fn say_stalled(&mut self, key: &Key, now: DateTime<Utc>) {
+        let Some(state) = self.monitors.get_mut(key) else { return };
+        let resolved = Resolved::default();
+        let report = Report {
+            generation: state.generation,
+            stalled: state.stalled.clone(),
+            suspended: false,
+            resolved: &resolved,
+            trust_problem: None,
+            places: &[],
+            findings: &[],
+            sinks: &[],
+            silenced: 0,
+            check_handled: state.check_handled.as_deref(),
+            test_handled: state.test_handled.as_deref(),
+        };
+        let new = status::build(state.status.as_ref(), &report, now);
+        for (place, target) in std::mem::take(&mut state.targets) {
+            self.looks.unsubscribe(key, &place, &target);
+        }
+        self.apply_status(key, new);
+        self.rearm(key);
+    }
+
+    /// Going over a monitor panicked: it says so, and is left alone for a while.
+    pub(super) fn quarantine(&mut self, key: &Key) {
+        let now = self.now();
+        let Some(state) = self.monitors.get_mut(key) else { return };
+        state.stalled = Some(Stalled::InternalError);
+        state.wake = Some(now + QUARANTINE);
+        self.publish(key, true, Reason::InternalError, "Evaluate", "Going over this monitor failed inside certmon; please report it", None);
+        self.say_stalled(key, now);
+    }
+
+    /// The Events of what changed about alerts.
+    pub(super) fn publish_transitions(&mut self, key: &Key, transitions: &[Transition]) {
+        let now = self.now();
+        let Some(state) = self.monitors.get(key) else { return };
+        let Ok(parsed) = state.parsed.clone() else { return };
+        for transition in transitions {
+            let quiet = silence::is_silenced(
+                &parsed.policy.silences,
+                &transition.place,
+                transition.finding,
+                &transition.facts,
+                now,
+            );
+            let (warning, reason) = match transition.change {
+                Change::Opened | Change::Raised if !quiet => (true, Reason::from(transition.finding)),
+                Change::Renewed => (false, Reason::Renewed),
+                Change::Resolved => (false, Reason::Resolved),
+                Change::Opened | Change::Raised | Change::Lowered => continue,
+            };
+            let related = transition.place.object().map(|(kind, name)| (kind, name.to_owned()));
+            self.publish(key, warning, reason, "Evaluate", &transition.message, related);
+        }
+    }
+
+    /// The Events about what is selected, and about what can't be read.
+    fn publish_selection(
+        &mut self,
+        key: &Key,
+        parsed: &Parsed,
+        resolved: &Resolved,
+        new: &certmon_crd::CertificateMonitorStatus,
+    ) {
+        let Some(state) = self.monitors.get_mut(key) else { return };
+        let condition = |type_: &str| new.conditions.iter().find(|condition| condition.type_ == type_);
+        let told: Option<(Reason, String)> = ["Ready", "Healthy"].into_iter().find_map(|type_| {
+            let condition = condition(type_)?;
+            let reason: Reason = condition.reason.parse().ok()?;
+            let tells = match type_ {
+                "Ready" => condition.status == "False",
+                _ => reason == Reason::NoCertificates,
+            };
+            tells.then(|| (reason, condition.message.clone()))
+        });
+        // After a start, what the stored status says already was told.
+        let stored = state.status.as_ref().is_some_and(|status| {
+            told.as_ref().is_some_and(|(reason, _)| status.conditions.iter().any(|known| known.reason == reason.name()))
+        });
+        let before = std::mem::replace(&mut state.told_condition, told.as_ref().map(|(reason, _)| *reason));
+        let first = state.selection.is_none();
+        let now_selected = selection(resolved);
+        let changed = state.selection.as_ref().filter(|old| resolved.complete && **old != now_selected).cloned();
+        let started = first && resolved.complete && state.status.as_ref().is_none_or(|status| status.conditions.is_empty());
+        if resolved.complete {
+            state.selection = Some(now_selected.clone());
+        }
+        if let Some((reason, message)) = told.filter(|(reason, _)| before != Some(*reason) && !(before.is_none() && stored)) {
+            let action = if reason == Reason::NoCertificates { "Select" } else { "Read" };
+            self.publish(key, true, reason, action, &message, None);
+        }
+        if parsed.suspended {
+            return;
+        }
+        if started && let Some(ready) = condition("Ready").filter(|ready| ready.status == "True") {
+            self.publish(key, false, Reason::MonitoringStarted, "Select", &ready.message, None);
+        }
+        for (source, old) in changed.into_iter().flatten() {
+            let Some(new) = now_selected.get(&source) else { continue };
+            if let Some(note) = selection_note(&source, &old, new) {
+                self.publish(key, false, Reason::SelectionChanged, "Select", &note, None);
+            }
+        }
+    }
+}
+
+/// "Source tls now selects 13 certificates (was 12): + Secret/new-tls tls.crt".
+fn selection_note(source: &str, old: &BTreeSet<Place>, new: &BTreeSet<Place>) -> Option<String> {
+    let changes: Vec<String> = new
+        .difference(old)
+        .map(|place| format!("+ {}", place.title()))
+        .chain(old.difference(new).map(|place| format!("- {}", place.title())))
+        .collect();
+    let more = changes.len().saturating_sub(5);
+    let listed = changes.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!changes.is_empty()).then(|| {
+        format!("Source {source} now selects {} (was {}): {listed}{more}", count(new.len(), "place"), old.len())
+    })
+}
+
+fn schedule_of(parsed: &Parsed, target: &DialTarget) -> schedule::Rhythm {
+    schedule::Rhythm { interval: parsed.probe.interval, phase: target.phase() }
+}
+
+impl Monitored {
+    /// Takes a ledger that was just read as the truth. Outcomes that it doesn't have are put in again.
+    pub(super) fn restore(&mut self, fresh: Ledger, now: DateTime<Utc>) {
+        judge::recall(&mut self.dialled, &fresh);
+        self.book = fresh;
+        self.record(now);
+    }
+
+    /// When the sighting's episode began, or it was first seen.
+    fn since(&self, key: &Key, sighting: &Sighting) -> Option<DateTime<Utc>> {
+        let id = alert_id(&key.namespace, &key.name, &sighting.place, sighting.role, sighting.finding.kind());
+        let open = self.book.alerts.get(&id).filter(|alert| alert.ended.is_none());
+        open.map(|alert| alert.since).or_else(|| self.held.since(id))
+    }
+}

@@ -1,0 +1,214 @@
+//! Secrets, leanly: only wanted keys of namespaces that have monitors are looked at, everything else is skipped while
+//! decoding, and what stays are parsed facts. A private key is read only where a monitor compares it, and wiped.
+
+use super::{
+    decode::{Metadata, SharedLabels},
+    stream::Decode,
+};
+use crate::world::{KeyFilter, Seen, StoredSecret, WatchId, Wanted};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use certmon_core::{
+    bundle,
+    certificate::Fingerprint,
+    observation::{DataFault, StoredValue},
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+};
+use sha2::{Digest, Sha256};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+/// The key of a `kubernetes.io/tls` Secret's private key.
+const PRIVATE_KEY: &str = "tls.key";
+
+/// Decodes Secrets by what is wanted at that moment.
+pub(super) struct SecretDecode {
+    _wanted: watch::Receiver<Arc<Wanted>>,
+    labels: SharedLabels,
+    types: Mutex<HashMap<Box<str>, Arc<str>>>,
+    /// Values that are known, by the hash of their bytes: copies of one certificate share their facts.
+    known: Mutex<HashMap<Fingerprint, (Box<str>, Weak<StoredValue>)>>,
+}
+
+impl SecretDecode {
+    pub(super) fn new(wanted: watch::Receiver<Arc<Wanted>>) -> Self {
+        Self { _wanted: wanted, labels: SharedLabels::default(), types: Mutex::default(), known: Mutex::default() }
+    }
+
+    fn shared_type(&self, type_: Box<str>) -> Arc<str> {
+        let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
+        types.entry(type_.clone()).or_insert_with(|| Arc::from(type_)).clone()
+    }
+
+    /// Reads the values, or finds that the same bytes were read before.
+    fn read(&self, type_: &str, data: &[(Box<str>, Zeroizing<Vec<u8>>)], filter: &KeyFilter) -> Vec<(Box<str>, Arc<StoredValue>)> {
+        let mut sha = Sha256::new();
+        sha.update([u8::from(filter.keep_der), u8::from(filter.private_key)]);
+        sha.update(type_);
+        for (key, value) in data {
+            sha.update((key.len() as u64).to_be_bytes());
+            sha.update(key.as_bytes());
+            sha.update((value.len() as u64).to_be_bytes());
+            sha.update(value.as_slice());
+        }
+        let hash: [u8; 32] = sha.finalize().into();
+        let private_key = data.iter().find(|(key, _)| &**key == PRIVATE_KEY).map(|(_, value)| value.as_slice());
+        let private_key = private_key.filter(|_| filter.private_key);
+        let values: Vec<(&str, &[u8])> = data
+            .iter()
+            .filter(|(key, _)| filter.keys.iter().any(|glob| certmon_core::silence::glob(glob, key)))
+            .map(|(key, value)| (&**key, value.as_slice()))
+            .collect();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((key, value)) = known.get(&Fingerprint(hash))
+            && let Some(value) = value.upgrade()
+        {
+            return vec![(key.clone(), value)];
+        }
+        let read = catch_unwind(AssertUnwindSafe(|| bundle::read_secret(type_, &values, private_key, filter.keep_der)));
+        let read: Vec<(Box<str>, Arc<StoredValue>)> = match read {
+            Ok(read) => read.into_iter().map(|(key, value)| (key, Arc::new(value))).collect(),
+            Err(_) => {
+                tracing::error!("reading a certificate panicked; this is a fault of certmon's, please report it");
+                let broken = StoredValue { fault: Some(DataFault::NoCertificate), ..StoredValue::default() };
+                values.iter().map(|(key, _)| ((*key).into(), Arc::new(broken.clone()))).collect()
+            }
+        };
+        // Most Secrets have one value; sharing pays for those.
+        if let [(key, value)] = read.as_slice() {
+            known.insert(Fingerprint(hash), (key.clone(), Arc::downgrade(value)));
+            if known.len().is_power_of_two() {
+                known.retain(|_, (_, value)| value.strong_count() > 0);
+            }
+        }
+        read
+    }
+}
+
+impl Decode for SecretDecode {
+    fn object(&self, json: &[u8], wanted: &Wanted) -> Option<Seen> {
+        #[derive(Deserialize)]
+        struct Head {
+            metadata: Metadata,
+            #[serde(rename = "type", default)]
+            type_: Box<str>,
+        }
+        let head: Head = serde_json::from_slice(json).ok()?;
+        let key = head.metadata.key();
+        let named = wanted.named_secrets.contains(&key);
+        let by_type = wanted.secrets.get(&head.type_).and_then(|by| by.get(&key.namespace));
+        let filter = match (by_type, named) {
+            (Some(filter), _) => filter.clone(),
+            // One that an Ingress names, of a type that nobody selects.
+            (None, true) => KeyFilter { keys: ["tls.crt".into()].into(), ..KeyFilter::default() },
+            (None, false) => return None,
+        };
+        let mut data = Vec::new();
+        let seed = ObjectSeed { filter: &filter, data: &mut data };
+        seed.deserialize(&mut serde_json::Deserializer::from_slice(json)).ok()?;
+        let values = self.read(&head.type_, &data, &filter);
+        Some(Seen::Secret(StoredSecret {
+            uid: head.metadata.uid.clone(),
+            labels: self.labels.share(head.metadata.labels.clone()),
+            type_: self.shared_type(head.type_),
+            values,
+            key,
+        }))
+    }
+
+    fn grown(&self, id: &WatchId, before: &Wanted, now: &Wanted) -> Vec<Box<str>> {
+        let WatchId::Secrets { type_ } = id else { return vec![] };
+        let (before, now) = (before.secrets.get(type_), now.secrets.get(type_));
+        let filters = now.into_iter().flatten();
+        filters
+            .filter(|(namespace, filter)| {
+                let old = before.and_then(|before| before.get(*namespace));
+                !old.is_some_and(|old| old.covers(filter))
+            })
+            .map(|(namespace, _)| namespace.clone())
+            .collect()
+    }
+}
+
+/// Reads `data` of an object and skips all else.
+struct ObjectSeed<'a> {
+    filter: &'a KeyFilter,
+    data: &'a mut Vec<(Box<str>, Zeroizing<Vec<u8>>)>,
+}
+
+impl<'de> DeserializeSeed<'de> for ObjectSeed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ObjectSeed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a Secret")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(field) = map.next_key::<Cow<'de, str>>()? {
+            if field == "data" {
+                map.next_value_seed(ValuesSeed { filter: self.filter, data: self.data })?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the wanted values of `data`.
+struct ValuesSeed<'a> {
+    filter: &'a KeyFilter,
+    data: &'a mut Vec<(Box<str>, Zeroizing<Vec<u8>>)>,
+}
+
+impl<'de> DeserializeSeed<'de> for ValuesSeed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ValuesSeed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a Secret's data")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            let wanted = self.filter.keys.iter().any(|glob| certmon_core::silence::glob(glob, &key))
+                || (self.filter.private_key && key == PRIVATE_KEY);
+            if wanted {
+                let text = map.next_value::<Cow<'de, str>>()?;
+                let bytes = Zeroizing::new(STANDARD.decode(text.as_bytes()).unwrap_or_default());
+                self.data.push((key.as_ref().into(), bytes));
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}

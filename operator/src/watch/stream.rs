@@ -1,0 +1,449 @@
+//! One watch of one collection: a list, streamed where the server can and in pages that stay small where it can't, then its
+//! changes, for ever.
+//!
+//! kube's own watcher isn't used for three reasons: what is kept of a Secret depends on what monitors ask for at that moment,
+//! so decoding takes an argument; a server without streaming lists answers 422, for which it has no way back; and a body that
+//! can't be decoded must never be logged, since it may hold a Secret.
+
+use crate::{
+    cluster::Key,
+    world::{Seen, WatchId, WatchState, Wanted, WorldEvent},
+};
+use futures::{AsyncBufRead, AsyncBufReadExt, TryStreamExt};
+use kube::{
+    Client,
+    client::Body,
+    core::{
+        Request,
+        params::{ListParams, WatchParams},
+    },
+};
+use rand::Rng;
+use serde::Deserialize;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+
+/// The server ends a watch after this; a watch that says nothing for a little longer is dead.
+const WATCH_SECONDS: u32 = 120;
+const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
+/// Any other answer must have begun, and each part of it come, within this.
+const ANSWER: Duration = Duration::from_secs(30);
+/// A page may grow to this many objects while it stays below [`SMALL_PAGE`] bytes.
+const LARGEST_PAGE: u32 = 500;
+const FIRST_PAGE: u32 = 20;
+const SMALL_PAGE: usize = 512 * 1024;
+/// One object is at most about 1.5 MiB in etcd; base64 and managed fields may add to that. A line past this is cut off.
+const LONGEST_LINE: usize = 8 * 1024 * 1024;
+/// A page of objects.
+const LARGEST_BODY: usize = 256 * 1024 * 1024;
+
+/// What is watched.
+pub(super) struct Collection {
+    pub(super) id: WatchId,
+    /// `v1`, or `group/version`.
+    pub(super) group: &'static str,
+    pub(super) plural: &'static str,
+    pub(super) namespace: Option<Box<str>>,
+    pub(super) field_selector: Option<String>,
+    /// Only metadata is asked for.
+    pub(super) metadata: bool,
+}
+
+impl Collection {
+    fn request(&self, namespace: Option<&str>) -> Request {
+        let root = if self.group == "v1" { "/api" } else { "/apis" };
+        Request::new(match namespace {
+            Some(namespace) => format!("{root}/{}/namespaces/{namespace}/{}", self.group, self.plural),
+            None => format!("{root}/{}/{}", self.group, self.plural),
+        })
+    }
+}
+
+/// Turns one object's JSON into what is kept of it.
+pub(super) trait Decode: Send + Sync + 'static {
+    /// `None` where the object is of no interest. Never fails on an object's content: that is for the object's monitor to say.
+    fn object(&self, json: &[u8], wanted: &Wanted) -> Option<Seen>;
+
+    /// Namespaces whose objects must be listed again, because more is asked of them than before.
+    fn grown(&self, _id: &WatchId, _before: &Wanted, _now: &Wanted) -> Vec<Box<str>> {
+        vec![]
+    }
+}
+
+/// Why a list or a watch ended.
+enum End {
+    /// As it should, or the connection broke: go on from the last version.
+    Again,
+    /// The version is too old, or the server lost its place: list afresh.
+    Relist,
+    /// The server has no streaming lists.
+    NoStreaming,
+    /// 403 or 401.
+    Forbidden,
+    /// 404, 5xx, no connection. With the pause that the server asked for.
+    Unavailable(Option<Duration>),
+    /// Nobody listens any more.
+    Stopped,
+}
+
+/// Follows a collection until the receiver of `events` is gone.
+pub(super) async fn follow<D: Decode>(
+    client: Client,
+    collection: Collection,
+    decode: D,
+    wanted: watch::Receiver<Arc<Wanted>>,
+    events: mpsc::Sender<WorldEvent>,
+    restarted: impl Fn(),
+) {
+    let mut watcher =
+        Watcher { client, collection, decode, wanted, events, version: String::new(), streaming: true, asked: Arc::default() };
+    let mut failures = 0u32;
+    loop {
+        if watcher.version.is_empty() {
+            restarted();
+        }
+        let end = watcher.step().await;
+        let (state, pause) = match end {
+            End::Stopped => return,
+            End::Again => {
+                failures = 0;
+                continue;
+            }
+            End::Relist => {
+                watcher.version.clear();
+                failures = 0;
+                continue;
+            }
+            End::NoStreaming => {
+                watcher.streaming = false;
+                continue;
+            }
+            // Rights are granted by people, and each of our tries is an audit line: no need to hurry.
+            End::Forbidden => (WatchState::Forbidden, Duration::from_secs(5)),
+            End::Unavailable(after) => (WatchState::Unavailable, after.unwrap_or(Duration::from_millis(250))),
+        };
+        let event = WorldEvent::State(watcher.collection.id.clone(), state);
+        if watcher.events.send(event).await.is_err() {
+            return;
+        }
+        let growing = pause.saturating_mul(1 << failures.min(6)).min(Duration::from_secs(30));
+        failures += 1;
+        let jittered = growing.mul_f64(rand::rng().random_range(0.5..1.0));
+        sleep(jittered.max(if state == WatchState::Unavailable { pause } else { Duration::ZERO })).await;
+    }
+}
+
+struct Watcher<D> {
+    client: Client,
+    collection: Collection,
+    decode: D,
+    wanted: watch::Receiver<Arc<Wanted>>,
+    events: mpsc::Sender<WorldEvent>,
+    /// Where the watch goes on; empty before the first list.
+    version: String,
+    streaming: bool,
+    /// What the lists so far were asked for.
+    asked: Arc<Wanted>,
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(borrow)]
+    object: &'a serde_json::value::RawValue,
+}
+
+#[derive(Deserialize)]
+struct Page<'a> {
+    metadata: PageMeta,
+    #[serde(borrow)]
+    items: Vec<&'a serde_json::value::RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PageMeta {
+    #[serde(default)]
+    resource_version: String,
+    #[serde(default, rename = "continue")]
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    metadata: ObjectMeta,
+    code: Option<u16>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ObjectMeta {
+    namespace: Box<str>,
+    name: Box<str>,
+    resource_version: String,
+    annotations: Option<InitialEventsEnd>,
+}
+
+#[derive(Deserialize)]
+struct InitialEventsEnd {
+    #[serde(rename = "k8s.io/initial-events-end")]
+    end: Option<String>,
+}
+
+impl<D: Decode> Watcher<D> {
+    async fn step(&mut self) -> End {
+        if self.version.is_empty() && !self.streaming {
+            self.asked = self.wanted.borrow_and_update().clone();
+            if let Err(end) = self.pages(None).await {
+                return end;
+            }
+        }
+        self.watch().await
+    }
+
+    /// The namespace that a list is of: the one that is listed again, else the watch's own.
+    fn within(&self, namespace: Option<&str>) -> Option<Box<str>> {
+        namespace.map(Into::into).or_else(|| self.collection.namespace.clone())
+    }
+
+    /// Lists everything, or one namespace again, in pages.
+    async fn pages(&mut self, namespace: Option<&str>) -> Result<(), End> {
+        let asked = self.asked.clone();
+        self.tell(WorldEvent::ListBegan(self.collection.id.clone(), self.within(namespace))).await?;
+        let request = self.collection.request(namespace.or(self.collection.namespace.as_deref()));
+        let (mut limit, mut next, mut version) = (FIRST_PAGE, None, String::new());
+        loop {
+            let params = ListParams {
+                field_selector: self.collection.field_selector.clone(),
+                limit: Some(limit),
+                continue_token: next.take(),
+                ..ListParams::default()
+            };
+            let request = if self.collection.metadata { request.list_metadata(&params) } else { request.list(&params) };
+            let body = self.body(request.map_err(|_| End::Relist)?).await?;
+            let page: Page<'_> = serde_json::from_slice(&body).map_err(|_| End::Unavailable(None))?;
+            for item in &page.items {
+                self.applied(item.get().as_bytes(), &asked).await?;
+            }
+            version = if version.is_empty() { page.metadata.resource_version } else { version };
+            if body.len() < SMALL_PAGE {
+                limit = (limit * 2).min(LARGEST_PAGE);
+            } else if body.len() > 4 * SMALL_PAGE {
+                limit = (limit / 2).max(1);
+            }
+            next = page.metadata.next.filter(|token| !token.is_empty());
+            if next.is_none() {
+                break;
+            }
+        }
+        if namespace.is_none() {
+            self.version = version;
+        }
+        self.tell(WorldEvent::ListEnded(self.collection.id.clone(), self.within(namespace), asked)).await
+    }
+
+    /// Watches from the last version; without one, the server streams everything first.
+    async fn watch(&mut self) -> End {
+        let mut listing = self.version.is_empty();
+        if listing {
+            self.asked = self.wanted.borrow_and_update().clone();
+            if let Err(end) = self.tell(WorldEvent::ListBegan(self.collection.id.clone(), self.within(None))).await {
+                return end;
+            }
+        }
+        let params = WatchParams {
+            field_selector: self.collection.field_selector.clone(),
+            timeout: Some(WATCH_SECONDS),
+            bookmarks: true,
+            send_initial_events: listing,
+            ..WatchParams::default()
+        };
+        let request = self.collection.request(self.collection.namespace.as_deref());
+        let version = self.version.clone();
+        let request =
+            if self.collection.metadata { request.watch_metadata(&params, &version) } else { request.watch(&params, &version) };
+        let Ok(request) = request else { return End::Relist };
+        let mut lines = match self.open(request).await {
+            Ok(lines) => lines,
+            Err(End::Relist) if listing => return End::NoStreaming,
+            Err(end) => return end,
+        };
+        if !listing {
+            let state = WorldEvent::State(self.collection.id.clone(), WatchState::Working);
+            if let Err(end) = self.tell(state).await {
+                return end;
+            }
+        }
+        let mut line = Vec::new();
+        loop {
+            let mut wanted = self.wanted.clone();
+            let read = tokio::select! {
+                read = timeout(SILENCE, read_line(&mut lines, &mut line)) => read,
+                changed = wanted.changed(), if !listing => {
+                    // What was read of a line so far stays in `line`.
+                    match changed {
+                        Ok(()) => match self.grown().await {
+                            Ok(()) => continue,
+                            Err(end) => return end,
+                        },
+                        Err(_) => return End::Stopped,
+                    }
+                }
+            };
+            match read {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false) | Err(_)) | Err(_) if listing => return End::Unavailable(None),
+                Ok(Ok(false)) => return End::Again,
+                // A connection that broke or fell silent: a moment's pause, then on from the last version.
+                Ok(Err(_)) | Err(_) => return End::Unavailable(None),
+            }
+            let step = self.line(&line, &mut listing).await;
+            line.clear();
+            line.shrink_to(64 * 1024);
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    async fn line(&mut self, line: &[u8], listing: &mut bool) -> Result<(), End> {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return Ok(());
+        }
+        // A line cut short, or not JSON: the connection is of no more use. Nothing of it is logged.
+        let parsed: Line<'_> = serde_json::from_slice(line).map_err(|_| End::Unavailable(None))?;
+        let json = parsed.object.get().as_bytes();
+        let meta = serde_json::from_slice::<Meta>(json);
+        match (parsed.kind, meta) {
+            ("ADDED" | "MODIFIED", Ok(meta)) => {
+                let asked = self.asked.clone();
+                self.applied(json, &asked).await?;
+                self.advance(meta.metadata, *listing);
+            }
+            ("DELETED", Ok(meta)) => {
+                let key = Key { namespace: meta.metadata.namespace.clone(), name: meta.metadata.name.clone() };
+                self.tell(WorldEvent::Deleted(self.collection.id.clone(), key)).await?;
+                self.advance(meta.metadata, *listing);
+            }
+            ("BOOKMARK", Ok(meta)) => {
+                let end = meta.metadata.annotations.as_ref().is_some_and(|all| all.end.is_some());
+                self.version.clone_from(&meta.metadata.resource_version);
+                if *listing && end {
+                    *listing = false;
+                    let ended = WorldEvent::ListEnded(self.collection.id.clone(), self.within(None), self.asked.clone());
+                    self.tell(ended).await?;
+                    self.grown().await?;
+                }
+            }
+            ("ERROR", Ok(Meta { code: Some(429 | 500..=599), .. })) => return Err(End::Unavailable(None)),
+            ("ERROR", _) => return Err(End::Relist),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// While the server streams everything, an object's version is no place to go on from.
+    fn advance(&mut self, meta: ObjectMeta, listing: bool) {
+        if !listing {
+            self.version = meta.resource_version;
+        }
+    }
+
+    /// Lists again the namespaces of which more is asked than before.
+    async fn grown(&mut self) -> Result<(), End> {
+        let now = self.wanted.borrow_and_update().clone();
+        let before = std::mem::replace(&mut self.asked, now.clone());
+        for namespace in self.decode.grown(&self.collection.id, &before, &now) {
+            if self.collection.namespace.as_ref().is_none_or(|own| *own == namespace) {
+                self.pages(Some(&namespace)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn applied(&self, json: &[u8], asked: &Wanted) -> Result<(), End> {
+        match self.decode.object(json, asked) {
+            Some(seen) => self.tell(WorldEvent::Applied(self.collection.id.clone(), seen)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn tell(&self, event: WorldEvent) -> Result<(), End> {
+        self.events.send(event).await.map_err(|_| End::Stopped)
+    }
+
+    async fn open(&self, request: http::Request<Vec<u8>>) -> Result<impl AsyncBufRead + Unpin + use<D>, End> {
+        let sent = timeout(ANSWER, self.client.send(request.map(Body::from))).await;
+        let response = sent.map_err(|_| End::Unavailable(None))?.map_err(|error| {
+            tracing::debug!(watch = ?self.collection.id, "no answer from the API server: {}", short(&error));
+            End::Unavailable(None)
+        })?;
+        let retry_after = response
+            .headers()
+            .get(http::header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(|seconds: u64| Duration::from_secs(seconds.min(60)));
+        match response.status().as_u16() {
+            200..=299 => Ok(response.into_body().into_data_stream().map_err(std::io::Error::other).into_async_read()),
+            401 | 403 => Err(End::Forbidden),
+            // 410: the version or the page's token is too old. 400 and 422: the parameters aren't known.
+            400 | 410 | 422 => Err(End::Relist),
+            _ => Err(End::Unavailable(retry_after)),
+        }
+    }
+
+    async fn body(&self, request: http::Request<Vec<u8>>) -> Result<Vec<u8>, End> {
+        use futures::AsyncReadExt;
+        let mut stream = self.open(request).await?;
+        let mut body = Vec::new();
+        let mut part = vec![0; 64 * 1024];
+        loop {
+            let read = timeout(ANSWER, stream.read(&mut part)).await;
+            let count = read.map_err(|_| End::Unavailable(None))?.map_err(|_| End::Unavailable(None))?;
+            if count == 0 {
+                return Ok(body);
+            }
+            body.extend(part.iter().take(count));
+            if body.len() > LARGEST_BODY {
+                return Err(End::Unavailable(None));
+            }
+        }
+    }
+}
+
+/// Reads on to the next line feed; `false` at the end of the stream. What was read stays in `line` when this is cancelled.
+async fn read_line(lines: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> std::io::Result<bool> {
+    loop {
+        let buffer = lines.fill_buf().await?;
+        if buffer.is_empty() {
+            return Ok(!line.is_empty());
+        }
+        let (take, done) = match buffer.iter().position(|&byte| byte == b'\n') {
+            Some(at) => (at + 1, true),
+            None => (buffer.len(), false),
+        };
+        line.extend(buffer.iter().take(take));
+        lines.consume_unpin(take);
+        if done {
+            return Ok(true);
+        }
+        if line.len() > LONGEST_LINE {
+            return Err(std::io::ErrorKind::InvalidData.into());
+        }
+    }
+}
+
+/// The kind of a client's error, without the texts below it, which may quote.
+fn short(error: &kube::Error) -> &'static str {
+    match error {
+        kube::Error::Api(_) => "refused",
+        kube::Error::HyperError(_) => "connection broke",
+        kube::Error::Service(_) => "no connection",
+        kube::Error::Auth(_) => "credentials",
+        _ => "other",
+    }
+}

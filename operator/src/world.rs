@@ -1,0 +1,539 @@
+//! What is known of the cluster, fed with watch events as values. Only what some monitor asks for is here, and of a Secret
+//! only parsed facts.
+
+use crate::cluster::Key;
+use certmon_core::{observation::StoredValue, place::Host};
+use certmon_crd::{CertificateMonitorSpec, CertificateMonitorStatus};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+/// Labels of an object, shared between objects that have the same.
+pub type Labels = Arc<BTreeMap<String, String>>;
+
+/// Which watch an event came from. `namespace: None` is the whole cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WatchId {
+    /// CertificateMonitors.
+    Monitors,
+    /// Secrets of one type.
+    Secrets {
+        /// `metadata.type`.
+        type_: Box<str>,
+    },
+    /// One Secret, whatever its type: one that an Ingress names.
+    Secret(Key),
+    /// Ingresses.
+    Ingresses,
+    /// The object of one trust reference.
+    Trust(TrustKind, Key),
+    /// Metadata of the Secrets of one sink type.
+    SinkSecrets {
+        /// `certmon.dev/slack` and its like.
+        type_: Box<str>,
+    },
+}
+
+/// What a trust reference points at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TrustKind {
+    /// A ConfigMap.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+}
+
+/// How a watch is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WatchState {
+    /// Listing and watching.
+    Working,
+    /// The API server says 403: the right is missing.
+    Forbidden,
+    /// The kind isn't installed, or the API server doesn't answer.
+    Unavailable,
+}
+
+/// A CertificateMonitor as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Monitor {
+    /// Namespace and name.
+    pub key: Key,
+    /// The object's uid.
+    pub uid: Box<str>,
+    /// The spec's generation.
+    pub generation: i64,
+    /// The spec, or why it can't be read.
+    pub spec: Result<Arc<CertificateMonitorSpec>, String>,
+    /// `certmon.dev/check-requested-at`.
+    pub check_requested: Option<String>,
+    /// `certmon.dev/test-requested-at`.
+    pub test_requested: Option<String>,
+    /// The status as stored; `None` too where it can't be read.
+    pub status: Option<Box<CertificateMonitorStatus>>,
+}
+
+/// A Secret, as far as it holds certificates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredSecret {
+    /// Namespace and name.
+    pub key: Key,
+    /// The object's uid.
+    pub uid: Box<str>,
+    /// The Secret's type.
+    pub type_: Arc<str>,
+    /// Its labels.
+    pub labels: Labels,
+    /// What the wanted keys that are there hold, by key.
+    pub values: Vec<(Box<str>, Arc<StoredValue>)>,
+}
+
+/// An Ingress, as far as TLS concerns it (networking.k8s.io/v1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ingress {
+    /// Namespace and name.
+    pub key: Key,
+    /// The object's uid.
+    pub uid: Box<str>,
+    /// Its labels.
+    pub labels: Labels,
+    /// `spec.tls`: hosts and the Secret's name.
+    pub tls: Vec<(Vec<Box<str>>, Option<Box<str>>)>,
+    /// `spec.rules[].host`.
+    pub rule_hosts: Vec<Box<str>>,
+    /// `status.loadBalancer.ingress[]` that names an address: IP or host name, and the ports that it names.
+    pub addresses: Vec<IngressAddress>,
+}
+
+/// An address in an Ingress's status.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IngressAddress {
+    /// `ip` or `hostname`.
+    pub host: Host,
+    /// `ports[].port`; empty mostly.
+    pub ports: Vec<u16>,
+}
+
+impl IngressAddress {
+    /// Its IP address, if it is one.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self.host {
+            Host::Ip(ip) => Some(ip),
+            Host::Name(_) => None,
+        }
+    }
+}
+
+/// The values of a ConfigMap or a Secret that a trust reference names: by key, the certificates' bytes as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustObject {
+    /// Namespace and name.
+    pub key: Key,
+    /// The values, by key.
+    pub values: BTreeMap<Box<str>, Arc<[u8]>>,
+}
+
+/// A sink's Secret, of which only this is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkSecretVersion {
+    /// Namespace and name.
+    pub key: Key,
+    /// uid and resourceVersion: another one is another content.
+    pub version: Box<str>,
+}
+
+/// What a watch saw.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen {
+    /// A monitor.
+    Monitor(Box<Monitor>),
+    /// A Secret.
+    Secret(StoredSecret),
+    /// An Ingress.
+    Ingress(Ingress),
+    /// A trust reference's object.
+    Trust(TrustObject),
+    /// A sink's Secret.
+    SinkSecret(SinkSecretVersion),
+}
+
+impl Seen {
+    fn key(&self) -> &Key {
+        match self {
+            Self::Monitor(monitor) => &monitor.key,
+            Self::Secret(secret) => &secret.key,
+            Self::Ingress(ingress) => &ingress.key,
+            Self::Trust(object) => &object.key,
+            Self::SinkSecret(version) => &version.key,
+        }
+    }
+}
+
+/// One thing that a watch has to say.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WorldEvent {
+    /// A list of everything (`None`) or of one namespace begins.
+    ListBegan(WatchId, Option<Box<str>>),
+    /// An object is there, or changed.
+    Applied(WatchId, Seen),
+    /// An object is gone.
+    Deleted(WatchId, Key),
+    /// The list is complete: what wasn't in it is gone. With what was asked for when it began.
+    ListEnded(WatchId, Option<Box<str>>, Arc<Wanted>),
+    /// The watch works, or doesn't.
+    State(WatchId, WatchState),
+}
+
+/// What is kept of the Secrets of one type in one namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyFilter {
+    /// Names and globs of keys.
+    pub keys: BTreeSet<Box<str>>,
+    /// Private keys are compared (and wiped).
+    pub private_key: bool,
+    /// Certificates keep their bytes, because some monitor there judges paths.
+    pub keep_der: bool,
+}
+
+impl KeyFilter {
+    /// Everything that `other` asks for is asked for here too.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.keys.is_superset(&other.keys)
+            && (self.private_key || !other.private_key)
+            && (self.keep_der || !other.keep_der)
+    }
+
+    /// Asks for what `other` asks for too.
+    pub fn extend(&mut self, other: &Self) {
+        self.keys.extend(other.keys.iter().cloned());
+        self.private_key |= other.private_key;
+        self.keep_der |= other.keep_der;
+    }
+}
+
+/// What all monitors together ask to be watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Secrets: by type, then by namespace.
+    pub secrets: BTreeMap<Box<str>, BTreeMap<Box<str>, KeyFilter>>,
+    /// Single Secrets, whatever their type.
+    pub named_secrets: BTreeSet<Key>,
+    /// Namespaces whose Ingresses are asked for.
+    pub ingresses: BTreeSet<Box<str>>,
+    /// Objects of trust references.
+    pub trust: BTreeSet<(TrustKind, Key)>,
+    /// Types of sinks' Secrets, and the namespaces that have such sinks.
+    pub sink_secrets: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
+}
+
+impl Wanted {
+    /// The watches that this takes; monitors are always watched.
+    #[must_use]
+    pub fn watches(&self) -> BTreeSet<WatchId> {
+        let mut watches = BTreeSet::from([WatchId::Monitors]);
+        watches.extend(self.secrets.keys().map(|type_| WatchId::Secrets { type_: type_.clone() }));
+        watches.extend(self.named_secrets.iter().cloned().map(WatchId::Secret));
+        watches.extend((!self.ingresses.is_empty()).then_some(WatchId::Ingresses));
+        watches.extend(self.trust.iter().cloned().map(|(kind, key)| WatchId::Trust(kind, key)));
+        watches.extend(self.sink_secrets.keys().map(|type_| WatchId::SinkSecrets { type_: type_.clone() }));
+        watches
+    }
+
+    /// `id`'s part for `namespace` asks for nothing that `self` doesn't.
+    fn covers(&self, other: &Self, id: &WatchId, namespace: &str) -> bool {
+        match id {
+            WatchId::Monitors | WatchId::Secret(_) | WatchId::Trust(..) => true,
+            WatchId::Secrets { type_ } => {
+                let asked = other.secrets.get(type_).and_then(|by| by.get(namespace));
+                let given = self.secrets.get(type_).and_then(|by| by.get(namespace));
+                asked.is_none_or(|asked| given.is_some_and(|given| given.covers(asked)))
+            }
+            WatchId::Ingresses => !other.ingresses.contains(namespace) || self.ingresses.contains(namespace),
+            WatchId::SinkSecrets { type_ } => {
+                let has = |wanted: &Self| wanted.sink_secrets.get(type_).is_some_and(|by| by.contains(namespace));
+                !has(other) || has(self)
+            }
+        }
+    }
+}
+
+/// An object, the watch that owns it, and when it was seen last, counted in lists that began.
+#[derive(Debug)]
+struct Held<T> {
+    watch: WatchId,
+    round: u64,
+    object: T,
+}
+
+/// What one watch has told so far.
+#[derive(Debug)]
+struct WatchBook {
+    state: WatchState,
+    /// When the list that runs, or ran last, began: of everything, or of one namespace.
+    began: HashMap<Option<Box<str>>, u64>,
+    /// What the last complete list of a namespace was asked for.
+    listed: HashMap<Box<str>, Arc<Wanted>>,
+    /// What the last complete list of everything was asked for.
+    listed_all: Option<Arc<Wanted>>,
+}
+
+impl Default for WatchBook {
+    fn default() -> Self {
+        Self { state: WatchState::Working, began: HashMap::new(), listed: HashMap::new(), listed_all: None }
+    }
+}
+
+/// What is known of the cluster.
+#[derive(Debug, Default)]
+pub struct World {
+    monitors: HashMap<Key, Held<Monitor>>,
+    secrets: HashMap<Box<str>, BTreeMap<Box<str>, Held<StoredSecret>>>,
+    ingresses: HashMap<Box<str>, BTreeMap<Box<str>, Held<Ingress>>>,
+    trust: HashMap<WatchId, Held<TrustObject>>,
+    sink_secrets: HashMap<Key, Held<SinkSecretVersion>>,
+    watches: HashMap<WatchId, WatchBook>,
+    wanted: Arc<Wanted>,
+    scope: Vec<Box<str>>,
+    /// Lists that began so far.
+    round: u64,
+}
+
+/// What an event changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// Nothing that matters.
+    Nothing,
+    /// A monitor's object.
+    Monitor(Key),
+    /// A monitor is gone.
+    MonitorGone(Key),
+    /// A Secret of a namespace, by name.
+    Secret(Key),
+    /// A Secret of a sink.
+    SinkSecret(Key),
+    /// Something else in one namespace.
+    Namespace(Box<str>),
+    /// What every monitor may depend on.
+    Everything,
+}
+
+impl World {
+    /// Knows nothing yet. `scope`: the namespaces that are watched; empty means all.
+    #[must_use]
+    pub fn new(scope: Vec<Box<str>>) -> Self {
+        Self { scope, ..Self::default() }
+    }
+
+    /// Takes an event in.
+    pub fn apply(&mut self, event: WorldEvent) -> Vec<Touched> {
+        match event {
+            WorldEvent::ListBegan(id, namespace) => {
+                self.round += 1;
+                self.watches.entry(id).or_default().began.insert(namespace, self.round);
+                vec![]
+            }
+            WorldEvent::Applied(id, seen) => self.insert(id, seen),
+            WorldEvent::Deleted(id, key) => self.remove(&id, &key),
+            WorldEvent::ListEnded(id, namespace, wanted) => {
+                let mut touched = self.sweep(&id, namespace.as_deref());
+                let book = self.watches.entry(id).or_default();
+                book.state = WatchState::Working;
+                match namespace {
+                    Some(namespace) => {
+                        touched.push(Touched::Namespace(namespace.clone()));
+                        book.listed.insert(namespace, wanted);
+                    }
+                    None => {
+                        touched.push(Touched::Everything);
+                        book.listed.clear();
+                        book.listed_all = Some(wanted);
+                    }
+                }
+                touched
+            }
+            WorldEvent::State(id, state) => {
+                let book = self.watches.entry(id).or_default();
+                if std::mem::replace(&mut book.state, state) == state { vec![] } else { vec![Touched::Everything] }
+            }
+        }
+    }
+
+    /// Says what is asked for from now on; books and objects of watches that end are dropped.
+    pub fn want(&mut self, wanted: Arc<Wanted>) {
+        let live = wanted.watches();
+        self.watches.retain(|id, _| live.contains(id));
+        self.trust.retain(|id, _| live.contains(id));
+        for objects in self.secrets.values_mut() {
+            objects.retain(|_, held| live.contains(&held.watch));
+        }
+        self.secrets.retain(|_, objects| !objects.is_empty());
+        for (namespace, objects) in &mut self.ingresses {
+            objects.retain(|_, held| live.contains(&held.watch) && wanted.ingresses.contains(namespace));
+        }
+        self.ingresses.retain(|_, objects| !objects.is_empty());
+        self.sink_secrets.retain(|_, held| live.contains(&held.watch));
+        self.wanted = wanted;
+    }
+
+    /// What is asked for.
+    #[must_use]
+    pub fn wanted(&self) -> &Arc<Wanted> {
+        &self.wanted
+    }
+
+    /// How the watch does, as far as `namespace` is concerned: `None` until its first complete list of what is wanted there.
+    #[must_use]
+    pub fn listed(&self, id: &WatchId, namespace: &str) -> (WatchState, bool) {
+        let Some(book) = self.watches.get(id) else { return (WatchState::Working, false) };
+        let covered = |wanted: &Arc<Wanted>| wanted.covers(&self.wanted, id, namespace);
+        let complete =
+            book.listed.get(namespace).is_some_and(covered) || book.listed_all.as_ref().is_some_and(covered);
+        (book.state, complete)
+    }
+
+    /// Every watch that is asked for has been listed, or can't be for a reason that is told on the monitors.
+    #[must_use]
+    pub fn synced(&self) -> bool {
+        self.wanted.watches().iter().all(|id| {
+            self.watches.get(id).is_some_and(|book| {
+                let everywhere = match id {
+                    WatchId::Secret(key) | WatchId::Trust(_, key) => book.listed.contains_key(&key.namespace),
+                    _ => !self.scope.is_empty() && self.scope.iter().all(|namespace| book.listed.contains_key(namespace)),
+                };
+                everywhere || book.listed_all.is_some() || book.state != WatchState::Working
+            })
+        })
+    }
+
+    /// All monitors.
+    pub fn monitors(&self) -> impl Iterator<Item = &Monitor> {
+        self.monitors.values().map(|held| &held.object)
+    }
+
+    /// One monitor.
+    #[must_use]
+    pub fn monitor(&self, key: &Key) -> Option<&Monitor> {
+        self.monitors.get(key).map(|held| &held.object)
+    }
+
+    /// The Secrets of a namespace that are held, by name.
+    pub fn secrets(&self, namespace: &str) -> impl Iterator<Item = &StoredSecret> {
+        self.secrets.get(namespace).into_iter().flat_map(BTreeMap::values).map(|held| &held.object)
+    }
+
+    /// One Secret.
+    #[must_use]
+    pub fn secret(&self, namespace: &str, name: &str) -> Option<&StoredSecret> {
+        self.secrets.get(namespace)?.get(name).map(|held| &held.object)
+    }
+
+    /// The Ingresses of a namespace, by name.
+    pub fn ingresses(&self, namespace: &str) -> impl Iterator<Item = &Ingress> {
+        self.ingresses.get(namespace).into_iter().flat_map(BTreeMap::values).map(|held| &held.object)
+    }
+
+    /// A trust reference's object.
+    #[must_use]
+    pub fn trust(&self, id: &WatchId) -> Option<&TrustObject> {
+        self.trust.get(id).map(|held| &held.object)
+    }
+
+    /// The version of a sink's Secret.
+    #[must_use]
+    pub fn sink_secret(&self, key: &Key) -> Option<&str> {
+        self.sink_secrets.get(key).map(|held| &*held.object.version)
+    }
+
+    fn insert(&mut self, id: WatchId, seen: Seen) -> Vec<Touched> {
+        let round = self.round;
+        let key = seen.key().clone();
+        match seen {
+            Seen::Monitor(monitor) => {
+                let held = Held { watch: id, round, object: *monitor };
+                self.monitors.insert(key.clone(), held);
+                vec![Touched::Monitor(key)]
+            }
+            Seen::Secret(secret) => {
+                let of_namespace = self.secrets.entry(key.namespace.clone()).or_default();
+                let old = of_namespace.insert(key.name.clone(), Held { watch: id, round, object: secret });
+                let new = of_namespace.get(&key.name).map(|held| &held.object);
+                if old.as_ref().map(|held| &held.object) == new { vec![] } else { vec![Touched::Secret(key)] }
+            }
+            Seen::Ingress(ingress) => {
+                let of_namespace = self.ingresses.entry(key.namespace.clone()).or_default();
+                let old = of_namespace.insert(key.name.clone(), Held { watch: id, round, object: ingress });
+                let new = of_namespace.get(&key.name).map(|held| &held.object);
+                if old.as_ref().map(|held| &held.object) == new {
+                    vec![]
+                } else {
+                    vec![Touched::Namespace(key.namespace)]
+                }
+            }
+            Seen::Trust(object) => {
+                let same = self.trust.get(&id).is_some_and(|held| held.object == object);
+                self.trust.insert(id.clone(), Held { watch: id, round, object });
+                if same { vec![] } else { vec![Touched::Namespace(key.namespace)] }
+            }
+            Seen::SinkSecret(version) => {
+                let same = self.sink_secrets.get(&key).is_some_and(|held| held.object == version);
+                self.sink_secrets.insert(key.clone(), Held { watch: id, round, object: version });
+                if same { vec![] } else { vec![Touched::SinkSecret(key)] }
+            }
+        }
+    }
+
+    fn remove(&mut self, id: &WatchId, key: &Key) -> Vec<Touched> {
+        match id {
+            WatchId::Monitors => match self.monitors.remove(key) {
+                Some(_) => vec![Touched::MonitorGone(key.clone())],
+                None => vec![],
+            },
+            WatchId::Secrets { .. } | WatchId::Secret(_) => {
+                let Some(of_namespace) = self.secrets.get_mut(&key.namespace) else { return vec![] };
+                // A Secret that was made again with another type is another watch's by now.
+                if of_namespace.get(&key.name).is_some_and(|held| held.watch == *id) {
+                    of_namespace.remove(&key.name);
+                    vec![Touched::Secret(key.clone())]
+                } else {
+                    vec![]
+                }
+            }
+            WatchId::Ingresses => {
+                let removed = self.ingresses.get_mut(&key.namespace).and_then(|of| of.remove(&key.name));
+                removed.map(|_| Touched::Namespace(key.namespace.clone())).into_iter().collect()
+            }
+            WatchId::Trust(..) => {
+                self.trust.remove(id).map(|_| Touched::Namespace(key.namespace.clone())).into_iter().collect()
+            }
+            WatchId::SinkSecrets { .. } => {
+                if self.sink_secrets.get(key).is_some_and(|held| held.watch == *id) {
+                    self.sink_secrets.remove(key);
+                    vec![Touched::SinkSecret(key.clone())]
+                } else {
+                    vec![]
+                }
+            }
+        }
+    }
+
+    /// Removes what the watch owned and the list that just ended didn't see.
+    fn sweep(&mut self, id: &WatchId, namespace: Option<&str>) -> Vec<Touched> {
+        let began = self.watches.get(id).and_then(|book| book.began.get(&namespace.map(Into::into)));
+        let round = began.copied().unwrap_or(0);
+        let stale = |watch: &WatchId, seen: u64| watch == id && seen < round;
+        let mut gone: HashSet<Key> = HashSet::new();
+        gone.extend(self.monitors.iter().filter(|(_, h)| stale(&h.watch, h.round)).map(|(key, _)| key.clone()));
+        gone.extend(self.sink_secrets.iter().filter(|(_, h)| stale(&h.watch, h.round)).map(|(key, _)| key.clone()));
+        let secrets = self.secrets.iter().flat_map(|(_, of)| of.values());
+        gone.extend(secrets.filter(|h| stale(&h.watch, h.round)).map(|h| h.object.key.clone()));
+        let ingresses = self.ingresses.iter().flat_map(|(_, of)| of.values());
+        gone.extend(ingresses.filter(|h| stale(&h.watch, h.round)).map(|h| h.object.key.clone()));
+        gone.extend(self.trust.values().filter(|h| stale(&h.watch, h.round)).map(|h| h.object.key.clone()));
+        gone.retain(|key| namespace.is_none_or(|namespace| *key.namespace == *namespace));
+        gone.iter().flat_map(|key| self.remove(id, key)).collect()
+    }
+}
