@@ -297,14 +297,9 @@ impl fmt::Debug for Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let mut delete = self
-            .kubectl
-            .std_command(["delete", "namespace", &self.name, "--wait=false"]);
-        // Not waited for: the cluster finishes by itself, and an own one dies with the run.
-        let _started = delete
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
+        let mut delete = self.kubectl.std_command(["delete", "namespace", &self.name, "--wait=false"]);
+        delete.arg("--request-timeout=5s").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Only the request is waited for. If it fails, an own cluster dies with the run anyway.
+        let _asked = delete.status();
     }
 }
