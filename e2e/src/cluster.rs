@@ -297,8 +297,14 @@ impl fmt::Debug for Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let mut delete = self.kubectl.std_command(["delete", "namespace", &self.name, "--wait=false"]);
-        delete.arg("--request-timeout=5s").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut delete = self
+            .kubectl
+            .std_command(["delete", "namespace", &self.name, "--wait=false"]);
+        delete
+            .arg("--request-timeout=5s")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         // Only the request is waited for. If it fails, an own cluster dies with the run anyway.
         let _asked = delete.status();
     }
