@@ -18,6 +18,9 @@ use crate::{AuditLog, Binaries, ControlPlane, Helm, Kubectl, Options, lifeline, 
 
 static SHARED: OnceCell<Result<Cluster, String>> = OnceCell::const_new();
 
+/// Only where the shared one is somebody else's.
+static OWN: OnceCell<Result<Cluster, String>> = OnceCell::const_new();
+
 /// Distinguishes the namespaces and files of one run.
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -43,6 +46,25 @@ impl Cluster {
         let first = async || Self::from_environment().await.map_err(|error| format!("{error:#}"));
         SHARED
             .get_or_init(first)
+            .await
+            .as_ref()
+            .map_err(|error| anyhow!(error.clone()))
+    }
+
+    /// A cluster with an audit log: the shared one, unless that is somebody else's; then one more, shared in turn.
+    ///
+    /// # Errors
+    /// As for [`shared`](Self::shared).
+    pub async fn audited() -> Result<&'static Self> {
+        let shared = Self::shared().await?;
+        if shared.is_own() {
+            return Ok(shared);
+        }
+        let first = async || match Options::from_environment() {
+            Ok(options) => Self::start(&options).await.map_err(|error| format!("{error:#}")),
+            Err(error) => Err(format!("{error:#}")),
+        };
+        OWN.get_or_init(first)
             .await
             .as_ref()
             .map_err(|error| anyhow!(error.clone()))
@@ -126,7 +148,7 @@ impl Cluster {
     /// The audit log.
     ///
     /// # Errors
-    /// When the cluster is not the run's own ([`is_own`](Self::is_own)).
+    /// When the cluster is not the run's own: ask [`audited`](Self::audited) for one.
     pub fn audit(&self) -> Result<&AuditLog> {
         self.plane
             .as_ref()
@@ -300,11 +322,12 @@ impl Drop for Namespace {
         let mut delete = self
             .kubectl
             .std_command(["delete", "namespace", &self.name, "--wait=false"]);
-        // Not waited for: the cluster finishes by itself, and an own one dies with the run.
-        let _started = delete
+        delete
+            .arg("--request-timeout=5s")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
+            .stderr(Stdio::null());
+        // Only the request is waited for. If it fails, an own cluster dies with the run anyway.
+        let _asked = delete.status();
     }
 }

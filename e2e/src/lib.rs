@@ -24,6 +24,15 @@
 //! .await
 //! # }
 //! ```
+//!
+//! | variable | what it does |
+//! |---|---|
+//! | `CERTMON_E2E_KUBECONFIG` | the tests use this cluster, as its admin, instead of starting one |
+//! | `KUBEBUILDER_ASSETS` | the folder of kube-apiserver, etcd and kubectl (what is missing of the rest is built) |
+//! | `CERTMON_E2E_K8S` | which set is built otherwise: `1.37` (default) or `1.33` |
+//! | `CERTMON_CACHE` | where it lies; default `${XDG_CACHE_HOME:-$HOME/.cache}/certmon` |
+//! | `CERTMON_BIN` | the operator; default: what cargo built beside the test |
+//! | `CERTMON_E2E_KEEP` | the run's folders stay: logs, audit log, kubeconfigs |
 
 mod audit;
 mod binaries;

@@ -159,13 +159,10 @@ async fn the_aggregated_role_view_has_rules() -> Result<()> {
 
 #[tokio::test]
 async fn the_audit_log_tells_who_asked_for_what_with_bodies() -> Result<()> {
-    let shared = Cluster::shared().await?;
-    if !shared.is_own() {
-        return Ok(());
-    }
-    let audit = shared.audit()?;
+    let cluster = Cluster::audited().await?;
+    let audit = cluster.audit()?;
     let mark = audit.mark()?;
-    let ns = shared.namespace("harness").await?;
+    let ns = cluster.namespace("harness").await?;
     ns.kubectl()
         .run(["create", "configmap", "audited", "--from-literal=colour=green"])
         .await?;
@@ -184,8 +181,8 @@ async fn the_audit_log_tells_who_asked_for_what_with_bodies() -> Result<()> {
     assert!(event.is_write());
     let body = event.request_object.context("bodies are logged")?;
     assert_eq!(body["data"]["colour"], "green");
-    if !shared.binaries().given() {
-        let pinned = shared.binaries().release().pinned("k8s.io/kubernetes")?;
+    if !cluster.binaries().given() {
+        let pinned = cluster.binaries().release().pinned("k8s.io/kubernetes")?;
         assert!(
             event.user_agent.starts_with(&format!("kubectl/{pinned} ")),
             "{}",
