@@ -239,3 +239,7 @@ fn signing_keys(text: &str) -> Option<Vec<SecretSlice<u8>>> {
         .collect::<Option<_>>()?;
     (1..=2).contains(&keys.len()).then_some(keys)
 }
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use certmon_core::{
 };
 use chrono::{DateTime, Utc};
 
-pub(crate) use certmon_core::finding::{Finding, Severity};
+pub(crate) use certmon_core::finding::Severity;
 
 /// The most alerts that people read in a chat or after a step down.
 pub(crate) const WORST: usize = 20;
