@@ -1,0 +1,464 @@
+//! From what is watched to what is found: hands each place to the domain's judgement, with the trust that it is judged by.
+
+use super::{
+    resolve::{Resolved, StoredBeside, Watched, count},
+    spec::Parsed,
+    status::{Leaf, PlaceReport},
+};
+use crate::{
+    cluster::Key,
+    world::{TrustKind, WatchId, WatchState, World},
+};
+use certmon_core::{
+    alert::Standing,
+    assess::{
+        self, DialledExpectation, MissingSecret, StoredExpectation, assess_dialled, assess_ingress_secret,
+        assess_missing_secret, assess_stored,
+    },
+    certificate::{Certificate, Fingerprint},
+    dial::{DialProblem, Dialled, LookContext, Seen},
+    finding::{AlertKind, Facts, Finding, Hold, Severity, Sighting},
+    hash::ShortHash,
+    ledger::Ledger,
+    observation::{Content, PathVerdict, StoredValue},
+    place::{Place, Role},
+    target::Look,
+    trust::{self, Anchors},
+};
+use certmon_crd::TrustRefKind;
+use chrono::{DateTime, Utc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+/// Whom a monitor trusts, as anchors.
+#[derive(Default)]
+pub struct TrustBook {
+    /// The references' values that the anchors were made of, and whether the system's roots are among them.
+    made_of: Option<(bool, Vec<Arc<[u8]>>)>,
+    anchors: Option<Arc<Anchors>>,
+    /// What is wrong with the references, with the next step.
+    pub problem: Option<String>,
+    /// Every reference was read, or is known to be missing.
+    pub complete: bool,
+}
+
+impl TrustBook {
+    /// The anchors' identity: it changes when somebody else is trusted.
+    #[must_use]
+    pub fn id(&self) -> Option<ShortHash> {
+        self.anchors.as_ref().map(|anchors| anchors.id())
+    }
+
+    /// Reads the references afresh. Anchors are made again only where a value changed.
+    pub fn refresh(&mut self, namespace: &str, parsed: &Parsed, world: &World, system: &Arc<Anchors>) {
+        (self.problem, self.complete) = (None, true);
+        let Some(trust) = &parsed.trust else {
+            (self.made_of, self.anchors) = (None, None);
+            return;
+        };
+        let mut values = Vec::new();
+        for (kind, name, key) in &trust.references {
+            match reference(namespace, *kind, name, key, world) {
+                Ok(value) => values.push(value),
+                Err(Reference::Pending) => self.complete = false,
+                Err(Reference::Problem(problem)) => self.problem = self.problem.take().or(Some(problem)),
+            }
+        }
+        let same = |made: &(bool, Vec<Arc<[u8]>>)| {
+            made.0 == trust.system
+                && made.1.len() == values.len()
+                && made.1.iter().zip(&values).all(|(one, other)| Arc::ptr_eq(one, other) || one == other)
+        };
+        if self.made_of.as_ref().is_some_and(same) {
+            // An empty value is a problem as long as it is empty.
+            self.problem = self.problem.take().or_else(|| self.empty(trust.system, trust.references.is_empty()));
+            return;
+        }
+        let own = values.iter().map(|value| Anchors::from_pem(value)).fold(None::<Anchors>, |all, more| {
+            Some(all.map_or(more.clone(), |all| all.union(&more)))
+        });
+        let all = match (own, trust.system) {
+            (Some(own), true) => Arc::new(system.union(&own)),
+            (Some(own), false) => Arc::new(own),
+            (None, true) => system.clone(),
+            (None, false) => Arc::new(Anchors::from_der(Vec::<Vec<u8>>::new())),
+        };
+        self.anchors = Some(all);
+        self.made_of = Some((trust.system, values));
+        self.problem = self.problem.take().or_else(|| self.empty(trust.system, trust.references.is_empty()));
+    }
+
+    fn empty(&self, system: bool, no_references: bool) -> Option<String> {
+        let values = self.made_of.as_ref().map(|(_, values)| values.as_slice()).unwrap_or_default();
+        let without = values.iter().any(|value| Anchors::from_pem(value).is_empty());
+        (without || (!system && no_references))
+            .then(|| "a reference of `trust` holds no certificate; put the CA's PEM into it".to_owned())
+    }
+}
+
+enum Reference {
+    Pending,
+    Problem(String),
+}
+
+fn reference(namespace: &str, kind: TrustRefKind, name: &str, key: &str, world: &World) -> Result<Arc<[u8]>, Reference> {
+    let trust_kind = match kind {
+        TrustRefKind::ConfigMap => TrustKind::ConfigMap,
+        TrustRefKind::Secret => TrustKind::Secret,
+    };
+    let id = WatchId::Trust(trust_kind, Key::new(namespace, name));
+    let what = format!("{kind} {namespace}/{name}, which `trust` names,");
+    let problem = |text: String| Err(Reference::Problem(text));
+    let (state, listed) = world.listed(&id, namespace);
+    match world.trust(&id) {
+        Some(object) => object.values.get(key).cloned().ok_or_else(|| {
+            let keys: Vec<&str> = object.values.keys().take(8).map(|key| &**key).collect();
+            Reference::Problem(format!("{what} has no key {key}; keys: {}", keys.join(", ")))
+        }),
+        None if state == WatchState::Forbidden => problem(format!("{what} can't be read: grant certmon `list` and `watch`")),
+        None if !listed => Err(Reference::Pending),
+        None => problem(format!("{what} does not exist")),
+    }
+}
+
+/// What a stored value's path was judged as, and by what.
+pub type Paths = HashMap<Place, (Arc<StoredValue>, ShortHash, PathVerdict, Vec<Fingerprint>)>;
+
+/// What judging needs of the monitor's state.
+pub struct Judging<'a> {
+    /// Dialled places, over their looks.
+    pub dialled: &'a BTreeMap<Place, Dialled>,
+    /// Whom the monitor trusts.
+    pub trust: &'a TrustBook,
+    /// Verdicts that still hold.
+    pub paths: &'a mut Paths,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Judged {
+    /// Everything that is wrong, worst first.
+    pub sightings: Vec<Sighting>,
+    /// Every place that counts.
+    pub places: Vec<PlaceReport>,
+    /// When time alone changes something.
+    pub next_change: Option<DateTime<Utc>>,
+    /// Remarks on sources, by their names.
+    pub remarks: BTreeMap<Box<str>, String>,
+    present: BTreeMap<Place, Present>,
+    judged_at: BTreeMap<Place, DateTime<Utc>>,
+    looked_at: BTreeSet<Place>,
+}
+
+#[derive(Clone, Debug)]
+enum Present {
+    Stored(Arc<StoredValue>),
+    Served(Box<Dialled>),
+}
+
+impl Judged {
+    /// What is known about a place in this round.
+    #[must_use]
+    pub fn standing(&self, place: &Place, resolved: &Resolved, now: DateTime<Utc>) -> Standing {
+        match place {
+            Place::Monitor if resolved.complete => Standing::Judged { looked_at: now },
+            Place::Monitor => Standing::NotLooked,
+            Place::Source { name } => match resolved.sources.iter().find(|source| source.name == *name) {
+                Some(source) if source.complete && self.settled(&source.places) => Standing::Judged { looked_at: now },
+                Some(_) => Standing::NotLooked,
+                None => Standing::Gone,
+            },
+            place if !resolved.places.contains_key(place) => {
+                // What a limit leaves out is not gone.
+                if resolved.complete && resolved.unchecked == 0 { Standing::Gone } else { Standing::NotLooked }
+            }
+            place => self.judged_at.get(place).map_or(Standing::NotLooked, |at| Standing::Judged { looked_at: *at }),
+        }
+    }
+
+    /// The certificate that stands at a place in a role now.
+    #[must_use]
+    pub fn present(&self, place: &Place, role: Role) -> Option<Facts> {
+        match self.present.get(place)? {
+            Present::Stored(value) => assess::present_stored(value, role),
+            Present::Served(dialled) => assess::present_dialled(dialled, role),
+        }
+    }
+
+    fn settled(&self, places: &BTreeSet<Place>) -> bool {
+        places.iter().all(|place| self.looked_at.contains(place) || matches!(place, Place::Secret { .. }))
+    }
+}
+
+/// Judges every place of a monitor, its sources and the monitor itself.
+#[must_use]
+pub fn judge(judging: Judging<'_>, parsed: &Parsed, resolved: &Resolved, now: DateTime<Utc>) -> Judged {
+    let mut judged = Judged::default();
+    for (place, watched) in &resolved.places {
+        match watched {
+            Watched::Stored { value: Some(value), with_anchors } => {
+                let path = stored_path(judging.trust, judging.paths, place, value, now);
+                let (path, dispensable) = path.map_or((None, vec![]), |(path, dispensable)| (Some(path), dispensable));
+                let expected = StoredExpectation { named: true, with_anchors: *with_anchors, path, dispensable };
+                judged.stored(place, value, &expected, parsed, now);
+            }
+            Watched::Stored { value: None, .. } => judged.missing(place, parsed, now),
+            Watched::Served { target, server_name, secret, from_object, without_address: _ } => {
+                let beside = match secret {
+                    StoredBeside::Value(value) => Some(value),
+                    StoredBeside::None | StoredBeside::Missing => None,
+                };
+                let expected =
+                    DialledExpectation { server_name, secret: beside.map(AsRef::as_ref), from_object: *from_object };
+                match (target, judging.dialled.get(place)) {
+                    (Some(_), Some(dialled)) => judged.served(place, dialled, &expected, parsed, now),
+                    (Some(_), None) => judged.unseen(place),
+                    (None, _) => judged.undialled(place, &expected, beside, parsed, now),
+                }
+            }
+        }
+    }
+    judged.of_sources(resolved);
+    judged.of_limits(resolved);
+    judged.sightings.sort_by(|a, b| a.order().cmp(&b.order()));
+    judged
+}
+
+/// The path of a stored chain, where the monitor says whom it trusts. Verdicts are kept as long as value and trust last.
+fn stored_path(
+    book: &TrustBook,
+    paths: &mut Paths,
+    place: &Place,
+    value: &Arc<StoredValue>,
+    now: DateTime<Utc>,
+) -> Option<(PathVerdict, Vec<Fingerprint>)> {
+    let anchors = book.anchors.as_ref()?;
+    if book.problem.is_some() || !book.complete {
+        return Some((PathVerdict::NotJudged, vec![]));
+    }
+    let Content::Chain(chain) = &value.content else { return None };
+    if let Some((of, by, verdict, dispensable)) = paths.get(place)
+        && Arc::ptr_eq(of, value)
+        && *by == anchors.id()
+    {
+        return Some((*verdict, dispensable.clone()));
+    }
+    let mut judge = |chain: &_| trust::judge(chain, anchors, &[], now);
+    let verdict = judge(chain);
+    let dispensable = if verdict == PathVerdict::Trusted { trust::dispensable(chain, &mut judge) } else { vec![] };
+    paths.insert(place.clone(), (value.clone(), anchors.id(), verdict, dispensable.clone()));
+    Some((verdict, dispensable))
+}
+
+impl Judged {
+    fn next(&mut self, at: Option<DateTime<Utc>>) {
+        self.next_change = self.next_change.into_iter().chain(at).min();
+    }
+
+    fn counts(&mut self, place: &Place, leaf: Option<Leaf>, judged: bool) {
+        self.places.push(PlaceReport { place: place.clone(), leaf, judged });
+    }
+
+    fn stored(
+        &mut self,
+        place: &Place,
+        value: &Arc<StoredValue>,
+        expected: &StoredExpectation,
+        parsed: &Parsed,
+        now: DateTime<Utc>,
+    ) {
+        self.sightings.extend(assess_stored(place, value, expected, &parsed.policy, now));
+        self.next(assess::next_change_stored(value, expected, &parsed.policy, now));
+        self.judged_at.insert(place.clone(), now);
+        self.present.insert(place.clone(), Present::Stored(value.clone()));
+        self.counts(place, value.content.leaf().map(|leaf| leaf_of(leaf)), true);
+    }
+
+    fn missing(&mut self, place: &Place, parsed: &Parsed, now: DateTime<Utc>) {
+        let name = place.object().map_or("", |(_, name)| name);
+        self.sightings.extend(assess_missing_secret(place, MissingSecret::Absent { name }, &parsed.policy, now));
+        self.judged_at.insert(place.clone(), now);
+        self.counts(place, None, true);
+    }
+
+    fn served(
+        &mut self,
+        place: &Place,
+        dialled: &Dialled,
+        expected: &DialledExpectation<'_>,
+        parsed: &Parsed,
+        now: DateTime<Utc>,
+    ) {
+        if dialled.is_unknown() {
+            self.unseen(place);
+            return;
+        }
+        self.sightings.extend(assess_dialled(place, dialled, expected, &parsed.policy, now));
+        self.next(assess::next_change_dialled(dialled, expected, &parsed.policy, now));
+        self.looked_at.insert(place.clone());
+        self.present.insert(place.clone(), Present::Served(Box::new(dialled.clone())));
+        if let Some(at) = dialled.judged_at() {
+            self.judged_at.insert(place.clone(), at);
+        }
+        let first = dialled.seen().map(|(_, seen)| seen).min_by_key(|seen| leaf_of_seen(seen).not_after);
+        let refused = dialled.problems().any(|problem| problem == DialProblem::NotPermitted);
+        // A target of an object that the guard refuses is no place.
+        if first.is_some() || !(refused && expected.from_object) {
+            self.counts(place, first.map(leaf_of_seen), true);
+        }
+    }
+
+    fn unseen(&mut self, place: &Place) {
+        self.counts(place, None, false);
+    }
+
+    /// A host that is covered by a stored certificate, or not, and isn't dialled.
+    fn undialled(
+        &mut self,
+        place: &Place,
+        expected: &DialledExpectation<'_>,
+        value: Option<&Arc<StoredValue>>,
+        parsed: &Parsed,
+        now: DateTime<Utc>,
+    ) {
+        let Some(value) = value else { return };
+        self.sightings.extend(assess_ingress_secret(place, expected.server_name, value, &parsed.policy, now));
+        self.judged_at.insert(place.clone(), now);
+        self.looked_at.insert(place.clone());
+        self.present.insert(place.clone(), Present::Stored(value.clone()));
+        // It is counted where it is stored.
+        if value.content.leaf().is_some() {
+            self.counts(place, value.content.leaf().map(|leaf| leaf_of(leaf)), true);
+        }
+    }
+
+    fn of_sources(&mut self, resolved: &Resolved) {
+        for source in &resolved.sources {
+            let Some(least) = source.min_certificates else { continue };
+            let holds = |place: &&Place| match resolved.places.get(*place) {
+                Some(Watched::Stored { value, .. }) => {
+                    value.as_ref().is_some_and(|value| value.content != Content::Nothing)
+                }
+                Some(Watched::Served { .. }) => {
+                    matches!(self.present.get(*place), Some(Present::Served(dialled)) if dialled.seen().next().is_some())
+                }
+                None => false,
+            };
+            let found = source.places.iter().filter(holds).count();
+            if !source.complete || !self.settled(&source.places) || found >= least as usize {
+                continue;
+            }
+            let least = least as usize;
+            let message = format!("selects {}, fewer than the {least} that `minCertificates` asks for", count(found, "certificate"));
+            self.sightings.push(of_place(
+                Place::Source { name: source.name.clone() },
+                Finding::TooFewCertificates,
+                message,
+                Hold::Grace,
+            ));
+        }
+    }
+
+    fn of_limits(&mut self, resolved: &Resolved) {
+        if resolved.unchecked == 0 {
+            return;
+        }
+        let message = format!(
+            "selects {} more than may be checked; raise `limits.maxCertificates` or split the monitor",
+            count(resolved.unchecked as usize, "place")
+        );
+        self.sightings.push(of_place(Place::Monitor, Finding::LimitExceeded, message, Hold::No));
+    }
+}
+
+fn of_place(place: Place, finding: Finding, message: String, hold: Hold) -> Sighting {
+    let facts = Facts { message, ..Facts::default() };
+    Sighting { finding, severity: Severity::Warning, place, role: Role::Leaf, facts, hold }
+}
+
+fn leaf_of(leaf: &Certificate) -> Leaf {
+    Leaf { fingerprint: leaf.fingerprint, name: leaf.name.clone(), not_after: leaf.not_after }
+}
+
+fn leaf_of_seen(seen: &Seen) -> Leaf {
+    match seen {
+        Seen::Served(served) => leaf_of(&served.chain.leaf),
+        Seen::Remembered(remembered) => Leaf {
+            fingerprint: remembered.leaf.fingerprint,
+            name: remembered.leaf.facts.name.clone().unwrap_or_else(|| certmon_core::text::PeerText::sanitise("")),
+            not_after: remembered.leaf.not_after,
+        },
+    }
+}
+
+/// Takes a look of a place in.
+pub fn take_look(
+    dialled: &mut Dialled,
+    look: &Look,
+    watched: &Watched,
+    book: &TrustBook,
+    parsed: &Parsed,
+    system: &Arc<Anchors>,
+    now: DateTime<Utc>,
+) {
+    let Watched::Served { secret, from_object, .. } = watched else { return };
+    let value = match secret {
+        StoredBeside::Value(value) => Some(value),
+        StoredBeside::None | StoredBeside::Missing => None,
+    };
+    let anchors = match (&book.anchors, value) {
+        (Some(anchors), _) => anchors.clone(),
+        (None, Some(value)) if !value.anchors.is_empty() => Arc::new(system.with(&value.anchors)),
+        (None, _) => system.clone(),
+    };
+    let context = LookContext {
+        from_object: *from_object,
+        secret_leaf: value.and_then(|value| value.content.leaf()).map(|leaf| leaf.fingerprint),
+        failure_threshold: parsed.policy.failure_threshold,
+    };
+    let known: Vec<Arc<Certificate>> = value.map(|value| value.content.certificates().cloned().collect()).unwrap_or_default();
+    let unjudged = book.problem.is_some() || !book.complete;
+    let mut judge = |chain: &_| {
+        if unjudged { PathVerdict::NotJudged } else { trust::judge(chain, &anchors, &known, now) }
+    };
+    dialled.look(look, context, &mut judge, now);
+}
+
+/// Puts into the ledger what is remembered of dialled places.
+pub fn remember(ledger: &mut Ledger, dialled: &BTreeMap<Place, Dialled>, complete: bool) {
+    let mut seen = BTreeMap::new();
+    let mut facts = Vec::new();
+    for (place, dialled) in dialled {
+        let mut intern = |fact: &Facts| {
+            facts.push(fact.clone());
+            Ledger::default().intern(fact)
+        };
+        let remembered = dialled.remember(&mut intern);
+        if !remembered.is_empty() {
+            seen.insert(place.to_string(), remembered);
+        }
+    }
+    if !complete {
+        // A source that can't be read now says nothing about what is gone.
+        for (place, known) in &ledger.seen {
+            seen.entry(place.clone()).or_insert_with(|| known.clone());
+        }
+    }
+    ledger.seen = seen;
+    for fact in &facts {
+        ledger.intern(fact);
+    }
+    ledger.drop_unused_facts();
+}
+
+/// A dialled place as the ledger remembers it.
+#[must_use]
+pub fn recall(place: &Place, ledger: &Ledger, now: DateTime<Utc>) -> Dialled {
+    let of_place = |alert: &&certmon_core::ledger::Alert| alert.place == *place && alert.ended.is_none();
+    let unreachable = ledger.alerts.values().filter(of_place).any(|alert| alert.finding.kind() == AlertKind::Reach);
+    let empty = BTreeMap::new();
+    let seen = ledger.seen.get(&place.to_string()).unwrap_or(&empty);
+    Dialled::restore(seen, &ledger.facts, unreachable, now)
+}
