@@ -42,7 +42,11 @@ pub(crate) enum SlackTarget {
     /// Its channel is fixed; messages can't be changed or answered.
     IncomingWebhook(HttpsUrl),
     /// `chat.postMessage` and its like.
-    Bot { api: HttpsUrl, token: SecretString, channel: String },
+    Bot {
+        api: HttpsUrl,
+        token: SecretString,
+        channel: String,
+    },
 }
 
 /// A mail server, and who is told.
@@ -139,7 +143,11 @@ fn slack(secret: Reader<'_>, channel: Option<&str>) -> Result<Parsed<Config>, Si
             };
             let default = || HttpsUrl::parse(SLACK_API).expect("a URL that is written here");
             let api = api.unwrap_or_else(default);
-            SlackTarget::Bot { api, token: token.to_owned().into(), channel: channel.to_owned() }
+            SlackTarget::Bot {
+                api,
+                token: token.to_owned().into(),
+                channel: channel.to_owned(),
+            }
         }
     };
     Ok(secret.done(Config::Slack(SlackConfig { target, roots })))
@@ -167,9 +175,10 @@ fn smtp(secret: Reader<'_>, to: &[String]) -> Result<Parsed<Config>, SinkFault> 
             return Err(secret.fault(Misconfigured::PlainCredentials, rest));
         }
         (Some(_), None) => return Err(secret.missing("`password` beside `username`")),
-        (Some(username), Some(password)) => {
-            Some(Login { username: username.to_owned(), password: password.to_owned().into() })
-        }
+        (Some(username), Some(password)) => Some(Login {
+            username: username.to_owned(),
+            password: password.to_owned().into(),
+        }),
         (None, password) => {
             if password.is_some() {
                 secret.remark("has no key `username`: the key `password` is ignored, and nobody is logged in");
@@ -177,11 +186,17 @@ fn smtp(secret: Reader<'_>, to: &[String]) -> Result<Parsed<Config>, SinkFault> 
             None
         }
     };
-    let from: Mailbox = secret
-        .needed("from")?
-        .parse()
-        .map_err(|_| secret.bad("from", "isn't a mail address; write certmon@example.com or Certmon <certmon@example.com>"))?;
-    let to = to.iter().enumerate().map(|(at, address)| recipient(at, address)).collect::<Result<Vec<_>, _>>()?;
+    let from: Mailbox = secret.needed("from")?.parse().map_err(|_| {
+        secret.bad(
+            "from",
+            "isn't a mail address; write certmon@example.com or Certmon <certmon@example.com>",
+        )
+    })?;
+    let to = to
+        .iter()
+        .enumerate()
+        .map(|(at, address)| recipient(at, address))
+        .collect::<Result<Vec<_>, _>>()?;
     if to.is_empty() {
         return Err(SinkFault {
             class: Misconfigured::KeyMissing,
@@ -189,13 +204,24 @@ fn smtp(secret: Reader<'_>, to: &[String]) -> Result<Parsed<Config>, SinkFault> 
         });
     }
     let roots = secret.roots()?;
-    Ok(secret.done(Config::Smtp(SmtpConfig { host, port, tls, login, from, to, roots })))
+    Ok(secret.done(Config::Smtp(SmtpConfig {
+        host,
+        port,
+        tls,
+        login,
+        from,
+        to,
+        roots,
+    })))
 }
 
 fn mail_host(secret: &Reader<'_>) -> Result<Host, SinkFault> {
     match Host::parse(secret.needed("host")?) {
         Ok(host) if !host.is_wildcard() => Ok(host),
-        _ => Err(secret.bad("host", "isn't a host name or an address; write one like mail.example.com, the port under `port`")),
+        _ => Err(secret.bad(
+            "host",
+            "isn't a host name or an address; write one like mail.example.com, the port under `port`",
+        )),
     }
 }
 
@@ -214,15 +240,30 @@ fn webhook(secret: Reader<'_>) -> Result<Parsed<Config>, SinkFault> {
     };
     let authorization = secret.header("authorization")?.map(|value| value.to_owned().into());
     let roots = secret.roots()?;
-    Ok(secret.done(Config::Webhook(WebhookConfig { url, signing_keys, authorization, roots })))
+    Ok(secret.done(Config::Webhook(WebhookConfig {
+        url,
+        signing_keys,
+        authorization,
+        roots,
+    })))
 }
 
 /// A URL of the spec is known to whoever reads the monitor: it gets no credential.
 fn webhook_of_spec(url: &str) -> Result<Parsed<Config>, SinkFault> {
-    let url = HttpsUrl::parse(url)
-        .map_err(|(class, rest)| SinkFault { class, text: format!("the sink's `webhook.url` {rest}") })?;
-    let config = WebhookConfig { url, signing_keys: Vec::new(), authorization: None, roots: Roots::System };
-    Ok(Parsed { config: Config::Webhook(config), remarks: Vec::new() })
+    let url = HttpsUrl::parse(url).map_err(|(class, rest)| SinkFault {
+        class,
+        text: format!("the sink's `webhook.url` {rest}"),
+    })?;
+    let config = WebhookConfig {
+        url,
+        signing_keys: Vec::new(),
+        authorization: None,
+        roots: Roots::System,
+    };
+    Ok(Parsed {
+        config: Config::Webhook(config),
+        remarks: Vec::new(),
+    })
 }
 
 fn signing_keys(text: &str) -> Option<Vec<SecretSlice<u8>>> {

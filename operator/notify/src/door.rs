@@ -19,7 +19,10 @@ pub(crate) struct Door {
 
 impl Door {
     pub(crate) fn new(egress: Egress) -> Self {
-        Self { egress, tls: Tls::default() }
+        Self {
+            egress,
+            tls: Tls::default(),
+        }
     }
 
     /// TLS that trusts `roots`.
@@ -46,12 +49,15 @@ impl Door {
     ) -> Result<Stream, FailureClass> {
         let now = Instant::now();
         let by = now + deadline.saturating_duration_since(now) / 2;
-        self.egress.connect(&request(namespace, host, port), by).await.map_err(|error| match error {
-            ConnectError::Denied(Denied::NotPermitted) | ConnectError::Dial(DialError::NotPermitted) => {
-                FailureClass::Misconfigured(Misconfigured::NotPermitted)
-            }
-            ConnectError::Denied(_) | ConnectError::Dial(_) => FailureClass::Connect,
-        })
+        self.egress
+            .connect(&request(namespace, host, port), by)
+            .await
+            .map_err(|error| match error {
+                ConnectError::Denied(Denied::NotPermitted) | ConnectError::Dial(DialError::NotPermitted) => {
+                    FailureClass::Misconfigured(Misconfigured::NotPermitted)
+                }
+                ConnectError::Denied(_) | ConnectError::Dial(_) => FailureClass::Connect,
+            })
     }
 }
 

@@ -63,17 +63,31 @@ pub(crate) struct Reply {
 /// # Errors
 /// No status came back. Whether the request may have been accepted is exact: [`FailureClass::Ambiguous`] from the first
 /// byte of it that was handed to TLS.
-pub(crate) async fn post(door: &Door, request: Request<'_>, deadline: Instant, now: DateTime<Utc>) -> Result<Reply, Failure> {
+pub(crate) async fn post(
+    door: &Door,
+    request: Request<'_>,
+    deadline: Instant,
+    now: DateTime<Utc>,
+) -> Result<Reply, Failure> {
     let connect = async {
         let host = request.url.host();
         let name = tls::server_name(host).ok_or(FailureClass::Misconfigured(Misconfigured::BadValue))?;
         let stream = door.dial(request.namespace, host, request.url.port(), deadline).await?;
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(&request.tls));
-        connector.connect(name, stream).await.map_err(|error| tls::handshake_failure(&error))
+        connector
+            .connect(name, stream)
+            .await
+            .map_err(|error| tls::handshake_failure(&error))
     };
-    let stream = timeout_at(deadline, connect).await.unwrap_or(Err(FailureClass::Connect)).map_err(clear)?;
+    let stream = timeout_at(deadline, connect)
+        .await
+        .unwrap_or(Err(FailureClass::Connect))
+        .map_err(clear)?;
     let written = Arc::new(AtomicBool::new(false));
-    let stream = Watched { stream, written: Arc::clone(&written) };
+    let stream = Watched {
+        stream,
+        written: Arc::clone(&written),
+    };
     let exchange = exchange(stream, request, now);
     match timeout_at(deadline, exchange).await {
         Ok(Some(reply)) => Ok(reply),
@@ -84,7 +98,11 @@ pub(crate) async fn post(door: &Door, request: Request<'_>, deadline: Instant, n
 
 /// A failure that no status came with.
 pub(crate) fn clear(class: FailureClass) -> Failure {
-    Failure { class, code: None, retry_after: None }
+    Failure {
+        class,
+        code: None,
+        retry_after: None,
+    }
 }
 
 /// `None`: the connection ended before a status was there.
@@ -101,8 +119,15 @@ where
     let asked = pin!(async move {
         let answer = sender.send_request(outgoing).await.ok()?;
         let status = answer.status().as_u16();
-        let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| pause(value.as_bytes(), now));
-        Some(Reply { status, retry_after, body: read(answer.into_body()).await })
+        let retry_after = answer
+            .headers()
+            .get(header::RETRY_AFTER)
+            .and_then(|value| pause(value.as_bytes(), now));
+        Some(Reply {
+            status,
+            retry_after,
+            body: read(answer.into_body()).await,
+        })
     });
     // The connection moves the bytes of both ways; once it ends, what it has read is still there to be taken.
     match select(asked, pin!(connection)).await {
@@ -148,7 +173,11 @@ async fn read(mut body: Incoming) -> Option<Bytes> {
 pub(crate) fn pause(value: &[u8], now: DateTime<Utc>) -> Option<Duration> {
     let text = std::str::from_utf8(value).ok()?.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return Some(text.parse().map_or(LONGEST_PAUSE, Duration::from_secs).min(LONGEST_PAUSE));
+        return Some(
+            text.parse()
+                .map_or(LONGEST_PAUSE, Duration::from_secs)
+                .min(LONGEST_PAUSE),
+        );
     }
     let at = DateTime::<Utc>::from(httpdate::parse_http_date(text).ok()?);
     (at - now).to_std().ok().map(|pause| pause.min(LONGEST_PAUSE))
@@ -168,7 +197,11 @@ pub(crate) fn failure(status: u16, retry_after: Option<Duration>) -> Failure {
         408 | 425 | 500..=599 => FailureClass::ServerError,
         _ => FailureClass::Rejected,
     };
-    Failure { class, code: Some(status), retry_after }
+    Failure {
+        class,
+        code: Some(status),
+        retry_after,
+    }
 }
 
 /// A stream that remembers whether anything was written to it.
@@ -214,7 +247,7 @@ mod tests {
             ("Sun, 06 Nov 1994 08:49:37 GMT", secs(20)),
             ("Sunday, 06-Nov-94 08:49:37 GMT", secs(20)),
             ("Sun Nov  6 08:49:37 1994", secs(20)),
-            ("Sun, 06 Nov 2094 08:49:37 GMT", secs(21_600)),
+            ("Sat, 06 Nov 2094 08:49:37 GMT", secs(21_600)),
             ("Sun, 06 Nov 1994 08:49:07 GMT", None),
             ("-5", None),
             ("1.5", None),
@@ -230,11 +263,32 @@ mod tests {
     fn every_status_has_its_class() {
         use FailureClass::*;
         for (status, class) in [
-            (101, Rejected), (301, Redirected), (302, Redirected), (307, Redirected), (308, Redirected),
-            (400, PayloadRejected), (401, CredentialsRejected), (403, CredentialsRejected), (404, DestinationRejected),
-            (405, DestinationRejected), (407, Rejected), (408, ServerError), (410, DestinationRejected), (413, PayloadRejected),
-            (418, Rejected), (422, PayloadRejected), (425, ServerError), (429, RateLimited), (500, ServerError), (501, Rejected),
-            (502, Ambiguous), (503, ServerError), (504, Ambiguous), (505, Rejected), (599, ServerError), (600, Rejected),
+            (101, Rejected),
+            (301, Redirected),
+            (302, Redirected),
+            (307, Redirected),
+            (308, Redirected),
+            (400, PayloadRejected),
+            (401, CredentialsRejected),
+            (403, CredentialsRejected),
+            (404, DestinationRejected),
+            (405, DestinationRejected),
+            (407, Rejected),
+            (408, ServerError),
+            (410, DestinationRejected),
+            (413, PayloadRejected),
+            (418, Rejected),
+            (422, PayloadRejected),
+            (425, ServerError),
+            (429, RateLimited),
+            (500, ServerError),
+            (501, Rejected),
+            (502, Ambiguous),
+            (503, ServerError),
+            (504, Ambiguous),
+            (505, Rejected),
+            (599, ServerError),
+            (600, Rejected),
         ] {
             assert_eq!(failure(status, None).class, class, "{status}");
         }

@@ -37,7 +37,9 @@ impl HttpsUrl {
     pub(crate) fn parse(text: &str) -> Result<Self, (Misconfigured, &'static str)> {
         let bad = |why| (Misconfigured::BadValue, why);
         if text.len() > LONGEST_URL {
-            return Err(bad("is longer than 2048 bytes; write the URL that the receiver gave you"));
+            return Err(bad(
+                "is longer than 2048 bytes; write the URL that the receiver gave you",
+            ));
         }
         let mut url =
             Url::parse(text).map_err(|_| bad("isn't a URL; write one like https://receiver.example.com/path"))?;
@@ -61,7 +63,9 @@ impl HttpsUrl {
             None => None,
         };
         let Some(host) = host.filter(|_| url.port() != Some(0)) else {
-            return Err(bad("has no host that can be dialled, or port 0; write a URL like https://receiver.example.com/path"));
+            return Err(bad(
+                "has no host that can be dialled, or port 0; write a URL like https://receiver.example.com/path",
+            ));
         };
         url.set_fragment(None);
         Ok(Self { url, host })
@@ -86,14 +90,19 @@ impl HttpsUrl {
     /// The `Host` header: the port stands in it unless it is 443.
     pub(crate) fn authority(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
-        self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+        self.url
+            .port()
+            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
     /// The URL with `name` behind its path.
     pub(crate) fn method(&self, name: &str) -> Self {
         let mut url = self.url.clone();
         url.set_path(&format!("{}/{name}", self.url.path().trim_end_matches('/')));
-        Self { url, host: self.host.clone() }
+        Self {
+            url,
+            host: self.host.clone(),
+        }
     }
 }
 
@@ -127,12 +136,20 @@ impl<'a> Reader<'a> {
                 ),
             });
         }
-        Ok(Self { object, secret, used: RefCell::default(), remarks: RefCell::default() })
+        Ok(Self {
+            object,
+            secret,
+            used: RefCell::default(),
+            remarks: RefCell::default(),
+        })
     }
 
     /// A fault of the Secret.
     pub(crate) fn fault(&self, class: Misconfigured, rest: &str) -> SinkFault {
-        SinkFault { class, text: format!("{} {rest}", self.object) }
+        SinkFault {
+            class,
+            text: format!("{} {rest}", self.object),
+        }
     }
 
     /// A value that isn't what its key wants.
@@ -148,7 +165,11 @@ impl<'a> Reader<'a> {
     /// The bytes under a key, trailing white space cut; an empty value is none.
     fn bytes(&self, key: &'static str) -> Option<&'a [u8]> {
         self.used.borrow_mut().push(key);
-        self.secret.values.get(key).map(|value| value.trim_ascii_end()).filter(|value| !value.is_empty())
+        self.secret
+            .values
+            .get(key)
+            .map(|value| value.trim_ascii_end())
+            .filter(|value| !value.is_empty())
     }
 
     /// The text under a key, if there is one.
@@ -159,7 +180,10 @@ impl<'a> Reader<'a> {
         let Some(bytes) = self.bytes(key) else { return Ok(None) };
         match std::str::from_utf8(bytes) {
             Ok(text) if !text.chars().any(char::is_control) => Ok(Some(text)),
-            _ => Err(self.bad(key, "isn't one line of text; write the value again, without line breaks inside it")),
+            _ => Err(self.bad(
+                key,
+                "isn't one line of text; write the value again, without line breaks inside it",
+            )),
         }
     }
 
@@ -174,13 +198,28 @@ impl<'a> Reader<'a> {
     /// The fault of a missing key, with the keys that are there.
     pub(crate) fn missing(&self, wanted: &str) -> SinkFault {
         let there = |(key, value): (&String, &Zeroizing<Vec<u8>>)| {
-            let empty = if value.trim_ascii_end().is_empty() { " (empty)" } else { "" };
+            let empty = if value.trim_ascii_end().is_empty() {
+                " (empty)"
+            } else {
+                ""
+            };
             format!("{}{empty}", crate::words::cut(key, 63))
         };
         let keys: Vec<_> = self.secret.values.iter().map(there).take(LISTED_KEYS).collect();
-        let more = if self.secret.values.len() > LISTED_KEYS { ", …" } else { "" };
-        let keys = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
-        self.fault(Misconfigured::KeyMissing, &format!("has no key {wanted}; keys: {keys}{more}"))
+        let more = if self.secret.values.len() > LISTED_KEYS {
+            ", …"
+        } else {
+            ""
+        };
+        let keys = if keys.is_empty() {
+            "none".to_owned()
+        } else {
+            keys.join(", ")
+        };
+        self.fault(
+            Misconfigured::KeyMissing,
+            &format!("has no key {wanted}; keys: {keys}{more}"),
+        )
     }
 
     /// The URL under a key, if there is one.
@@ -189,7 +228,9 @@ impl<'a> Reader<'a> {
     /// It isn't an https URL.
     pub(crate) fn url(&self, key: &'static str) -> Result<Option<HttpsUrl>, SinkFault> {
         let Some(text) = self.text(key)? else { return Ok(None) };
-        HttpsUrl::parse(text).map(Some).map_err(|(class, rest)| self.fault(class, &format!("key `{key}` {rest}")))
+        HttpsUrl::parse(text)
+            .map(Some)
+            .map_err(|(class, rest)| self.fault(class, &format!("key `{key}` {rest}")))
     }
 
     /// The value of a header under a key, if there is one.
@@ -198,9 +239,10 @@ impl<'a> Reader<'a> {
     /// It can't stand in a header.
     pub(crate) fn header(&self, key: &'static str) -> Result<Option<&'a str>, SinkFault> {
         match self.text(key)? {
-            Some(text) if text.len() > 4096 || !text.bytes().all(|b| (0x20..0x7f).contains(&b)) => {
-                Err(self.bad(key, "is longer than 4096 bytes or not plain ASCII, so that no header can hold it"))
-            }
+            Some(text) if text.len() > 4096 || !text.bytes().all(|b| (0x20..0x7f).contains(&b)) => Err(self.bad(
+                key,
+                "is longer than 4096 bytes or not plain ASCII, so that no header can hold it",
+            )),
             other => Ok(other),
         }
     }
@@ -212,7 +254,10 @@ impl<'a> Reader<'a> {
     pub(crate) fn roots(&self) -> Result<Roots, SinkFault> {
         self.bytes("ca.crt").map_or(Ok(Roots::System), |pem| {
             tls::own_roots(pem).map_err(|why| {
-                self.bad("ca.crt", &format!("{why}; write the CA's certificates in PEM, or leave the key out"))
+                self.bad(
+                    "ca.crt",
+                    &format!("{why}; write the CA's certificates in PEM, or leave the key out"),
+                )
             })
         })
     }
@@ -230,8 +275,16 @@ impl<'a> Reader<'a> {
             .take(LISTED_KEYS)
             .collect();
         if !unknown.is_empty() {
-            let (keys, are) = if unknown.len() == 1 { ("key", "is") } else { ("keys", "are") };
-            remarks.push(format!("{}: unknown {keys} {} {are} ignored", self.object, unknown.join(", ")));
+            let (keys, are) = if unknown.len() == 1 {
+                ("key", "is")
+            } else {
+                ("keys", "are")
+            };
+            remarks.push(format!(
+                "{}: unknown {keys} {} {are} ignored",
+                self.object,
+                unknown.join(", ")
+            ));
         }
         Parsed { config, remarks }
     }

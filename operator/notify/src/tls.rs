@@ -31,7 +31,9 @@ pub(crate) fn own_roots(pem: &[u8]) -> Result<Roots, &'static str> {
             return Err("holds more than 200 certificates");
         }
         let certificate = certificate.map_err(|_| "is not PEM: a block is broken")?;
-        roots.add(certificate).map_err(|_| "holds a certificate that can't be read")?;
+        roots
+            .add(certificate)
+            .map_err(|_| "holds a certificate that can't be read")?;
     }
     if roots.is_empty() {
         return Err("holds no certificate in PEM");
@@ -62,7 +64,12 @@ fn system_roots() -> Arc<RootCertStore> {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     let (added, ignored) = roots.add_parsable_certificates(found.certs);
-    tracing::debug!(added, ignored, failed = found.errors.len(), "read the system's trusted roots for sinks");
+    tracing::debug!(
+        added,
+        ignored,
+        failed = found.errors.len(),
+        "read the system's trusted roots for sinks"
+    );
     Arc::new(roots)
 }
 

@@ -6,8 +6,8 @@ use crate::{
     http::{self, Request},
     words,
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
 use ::http::{HeaderMap, HeaderName, HeaderValue, header};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use certmon_core::{
     delivery::{Failure, FailureClass, Outcome, Rung},
     message::Message,
@@ -34,7 +34,10 @@ pub(crate) fn body(message: &Message, rung: Rung) -> Vec<u8> {
     let mut shown = Message {
         truncated: listed.omitted,
         alerts: listed.alerts.into_iter().cloned().collect(),
-        ..Message { alerts: Vec::new(), ..message.clone() }
+        ..Message {
+            alerts: Vec::new(),
+            ..message.clone()
+        }
     };
     loop {
         let body = serde_json::to_vec(&shown).expect("a message has nothing that JSON can't say");
@@ -52,8 +55,14 @@ fn headers(config: &WebhookConfig, id: &str, body: &[u8], at: DateTime<Utc>) -> 
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(HeaderName::from_static("webhook-id"), HeaderValue::from_str(id).ok()?);
-    headers.insert(HeaderName::from_static("idempotency-key"), HeaderValue::from_str(id).ok()?);
-    headers.insert(HeaderName::from_static("webhook-timestamp"), HeaderValue::from(at.timestamp()));
+    headers.insert(
+        HeaderName::from_static("idempotency-key"),
+        HeaderValue::from_str(id).ok()?,
+    );
+    headers.insert(
+        HeaderName::from_static("webhook-timestamp"),
+        HeaderValue::from(at.timestamp()),
+    );
     if !config.signing_keys.is_empty() {
         let signatures: Vec<_> = config.signing_keys.iter().map(|key| sign(key, id, at, body)).collect();
         let value = HeaderValue::from_str(&signatures.join(" ")).ok()?;
@@ -95,7 +104,10 @@ pub(crate) async fn deliver(
     };
     let reply = http::post(door, request, deadline, now).await?;
     match reply.status {
-        200..=299 => Ok(Outcome::Delivered { thread: BTreeMap::new(), rejected_recipients: 0 }),
+        200..=299 => Ok(Outcome::Delivered {
+            thread: BTreeMap::new(),
+            rejected_recipients: 0,
+        }),
         status => Err(http::failure(status, reply.retry_after)),
     }
 }
@@ -106,7 +118,9 @@ mod tests {
 
     #[test]
     fn the_signature_is_that_of_the_published_vector() {
-        let key = STANDARD.decode("C2FVsBQIhrscChlQIMV+b5sSYspob7oD").expect("the vector's key");
+        let key = STANDARD
+            .decode("C2FVsBQIhrscChlQIMV+b5sSYspob7oD")
+            .expect("the vector's key");
         let at = DateTime::from_timestamp(1_649_367_553, 0).expect("the vector's time");
         let body = br#"{"email":"test@example.com","username":"test_user"}"#;
         assert_eq!(

@@ -13,7 +13,9 @@ pub(crate) const WORST: usize = 20;
 
 /// Replaces what could forge a line or reorder a text; line breaks too.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if is_unsafe(c) { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// The first `most` characters of the cleaned text; what was cut ends in `…`.
@@ -23,6 +25,12 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
         return clean;
     }
     clean.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// What may stand in an identifier of a header or a block; all else becomes `-`.
+pub(crate) fn token(text: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    text.chars().take(200).map(|c| if fits(c) { c } else { '-' }).collect()
 }
 
 /// The alerts that a rendering lists, and how many it leaves out.
@@ -45,7 +53,11 @@ pub(crate) fn worst(message: &Message, most: usize) -> Listed<'_> {
             alert.status == AlertStatus::Resolved,
             std::cmp::Reverse(alert.severity),
             alert.finding.kind(),
-            alert.certificate.as_ref().and_then(|c| c.not_after).unwrap_or(DateTime::<Utc>::MAX_UTC),
+            alert
+                .certificate
+                .as_ref()
+                .and_then(|c| c.not_after)
+                .unwrap_or(DateTime::<Utc>::MAX_UTC),
             &alert.place,
         )
     });
@@ -55,7 +67,10 @@ pub(crate) fn worst(message: &Message, most: usize) -> Listed<'_> {
 
 fn omitting<'a>(message: &'a Message, alerts: Vec<&'a MessageAlert>) -> Listed<'a> {
     let left_out = u32::try_from(message.alerts.len() - alerts.len()).unwrap_or(u32::MAX);
-    Listed { alerts, omitted: message.truncated.saturating_add(left_out) }
+    Listed {
+        alerts,
+        omitted: message.truncated.saturating_add(left_out),
+    }
 }
 
 /// What happened to an alert since this sink was last told.
@@ -96,7 +111,11 @@ pub(crate) fn headline(message: &Message) -> String {
     match message.reason {
         MessageReason::First => format!("{open} open"),
         MessageReason::New => {
-            let new = message.alerts.iter().filter(|alert| change(alert) == Change::New).count();
+            let new = message
+                .alerts
+                .iter()
+                .filter(|alert| change(alert) == Change::New)
+                .count();
             format!("New alert{}: {open} open", if new == 1 { "" } else { "s" })
         }
         MessageReason::Escalated => format!("Got worse: {open} open"),

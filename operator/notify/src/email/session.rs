@@ -66,7 +66,10 @@ async fn open(
     helo: Option<&Host>,
     deadline: Instant,
 ) -> Result<(AsyncSmtpConnection, u32), Failure> {
-    let stream = door.dial(namespace, &config.host, config.port, deadline).await.map_err(clear)?;
+    let stream = door
+        .dial(namespace, &config.host, config.port, deadline)
+        .await
+        .map_err(clear)?;
     let client = client_id(helo, &stream);
     let wire = Wire::new(stream);
     if config.tls == SmtpTls::Implicit {
@@ -93,8 +96,8 @@ async fn open(
 }
 
 async fn encrypt(door: &Door, config: &SmtpConfig, wire: &Wire) -> Result<(), Failure> {
-    let name = tls::server_name(&config.host)
-        .ok_or_else(|| clear(FailureClass::Misconfigured(Misconfigured::BadValue)))?;
+    let name =
+        tls::server_name(&config.host).ok_or_else(|| clear(FailureClass::Misconfigured(Misconfigured::BadValue)))?;
     wire.encrypt(door.tls(&config.roots), name).await.map_err(clear)
 }
 
@@ -103,7 +106,9 @@ fn client_id(helo: Option<&Host>, stream: &Stream) -> ClientId {
     let ip = match helo {
         Some(Host::Name(name)) => return ClientId::Domain(name.to_string()),
         Some(Host::Ip(ip)) => *ip,
-        None => stream.local_address().map_or(IpAddr::from([127, 0, 0, 1]), |address| address.ip()),
+        None => stream
+            .local_address()
+            .map_or(IpAddr::from([127, 0, 0, 1]), |address| address.ip()),
     };
     match ip.to_canonical() {
         IpAddr::V4(ip) => ClientId::Ipv4(ip),
@@ -111,11 +116,7 @@ fn client_id(helo: Option<&Host>, stream: &Stream) -> ClientId {
     }
 }
 
-async fn authenticate(
-    connection: &mut AsyncSmtpConnection,
-    server: &ServerInfo,
-    login: &Login,
-) -> Result<(), Failure> {
+async fn authenticate(connection: &mut AsyncSmtpConnection, server: &ServerInfo, login: &Login) -> Result<(), Failure> {
     let rejected = |error: Error| failure(&error, FailureClass::CredentialsRejected);
     let mechanism = server
         .get_auth_mechanism(&[Mechanism::Plain, Mechanism::Login])
@@ -131,14 +132,21 @@ async fn authenticate(
         let auth = Auth::new_from_response(mechanism, credentials(), &reply).map_err(rejected)?;
         reply = connection.command(auth).await.map_err(answered)?;
     }
-    if reply.has_code(235) { Ok(()) } else { Err(clear(FailureClass::CredentialsRejected)) }
+    if reply.has_code(235) {
+        Ok(())
+    } else {
+        Err(clear(FailureClass::CredentialsRejected))
+    }
 }
 
 /// The reply to AUTH: every refusal for good is about the credentials.
 fn answered(error: Error) -> Failure {
     let failure = before(error);
     match failure.code {
-        Some(500..=599) => Failure { class: FailureClass::CredentialsRejected, ..failure },
+        Some(500..=599) => Failure {
+            class: FailureClass::CredentialsRejected,
+            ..failure
+        },
         _ => failure,
     }
 }
@@ -155,11 +163,18 @@ async fn envelope(
     };
     let international = !plain(&config.from.email) || !config.to.iter().all(plain);
     let utf8 = international && server.supports_feature(Extension::SmtpUtfEight);
-    let parameters = if utf8 { vec![MailParameter::SmtpUtfEight] } else { Vec::new() };
+    let parameters = if utf8 {
+        vec![MailParameter::SmtpUtfEight]
+    } else {
+        Vec::new()
+    };
     if !utf8 && !plain(&config.from.email) {
         return Err(clear(FailureClass::Rejected));
     }
-    connection.command(Mail::new(Some(config.from.email.clone()), parameters)).await.map_err(before)?;
+    connection
+        .command(Mail::new(Some(config.from.email.clone()), parameters))
+        .await
+        .map_err(before)?;
     let (mut refused, mut last, mut later) = (0, None, None);
     for to in &config.to {
         if !utf8 && !plain(to) {
@@ -180,7 +195,11 @@ async fn envelope(
         }
     }
     if usize::try_from(refused) == Ok(config.to.len()) {
-        let all = Failure { class: FailureClass::RecipientsRejected, code: last, retry_after: None };
+        let all = Failure {
+            class: FailureClass::RecipientsRejected,
+            code: last,
+            retry_after: None,
+        };
         return Err(later.unwrap_or(all));
     }
     Ok(refused)
@@ -202,5 +221,9 @@ fn failure(error: &Error, broken: FailureClass) -> Failure {
         Some(400..=499) => FailureClass::ServerError,
         Some(_) => FailureClass::Rejected,
     };
-    Failure { class, code, retry_after: None }
+    Failure {
+        class,
+        code,
+        retry_after: None,
+    }
 }

@@ -44,7 +44,11 @@ enum Pipe {
 
 impl Wire {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self(Arc::new(Mutex::new(Inner { pipe: Pipe::Clear(stream), held: Vec::new(), line: Vec::new() })))
+        Self(Arc::new(Mutex::new(Inner {
+            pipe: Pipe::Clear(stream),
+            held: Vec::new(),
+            line: Vec::new(),
+        })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -55,7 +59,11 @@ impl Wire {
     ///
     /// # Errors
     /// The class of the failure.
-    pub(crate) async fn encrypt(&self, config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<(), FailureClass> {
+    pub(crate) async fn encrypt(
+        &self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<(), FailureClass> {
         let clear = {
             let mut inner = self.lock();
             match std::mem::replace(&mut inner.pipe, Pipe::Gone) {
@@ -168,8 +176,23 @@ fn tidy(line: &[u8]) -> Vec<u8> {
         return b"?\r\n".to_vec();
     }
     let words: Vec<u8> = match code {
-        b"250" => rest.iter().skip(1).map(|b| if b.is_ascii_graphic() { b.to_ascii_uppercase() } else { b' ' }).collect(),
-        b"334" => rest.iter().skip(1).copied().filter(|b| b.is_ascii_alphanumeric() || b"+/=".contains(b)).collect(),
+        b"250" => rest
+            .iter()
+            .skip(1)
+            .map(|b| {
+                if b.is_ascii_graphic() {
+                    b.to_ascii_uppercase()
+                } else {
+                    b' '
+                }
+            })
+            .collect(),
+        b"334" => rest
+            .iter()
+            .skip(1)
+            .copied()
+            .filter(|b| b.is_ascii_alphanumeric() || b"+/=".contains(b))
+            .collect(),
         _ => Vec::new(),
     };
     let words = match words.trim_ascii() {

@@ -51,25 +51,42 @@ impl From<Failure> for Refusal {
 /// # Errors
 /// It isn't `ok`.
 pub(crate) fn of_method(reply: &Reply) -> Result<Answer, Refusal> {
-    let answer = reply.body.as_deref().and_then(|body| serde_json::from_slice::<Answer>(body).ok());
+    let answer = reply
+        .body
+        .as_deref()
+        .and_then(|body| serde_json::from_slice::<Answer>(body).ok());
     match (reply.status, answer) {
         (200..=299, Some(answer)) if answer.ok => Ok(answer),
         (200..=299, Some(answer)) => {
             let word = answer.error.as_deref().unwrap_or_default();
-            if matches!(word, "message_not_found" | "cant_update_message" | "edit_window_closed" | "thread_not_found") {
+            if matches!(
+                word,
+                "message_not_found" | "cant_update_message" | "edit_window_closed" | "thread_not_found"
+            ) {
                 return Err(Refusal::RootGone);
             }
             let class = class(word).unwrap_or(FailureClass::Rejected);
-            Err(Failure { class, code: Some(reply.status), retry_after: wait(reply, &answer) }.into())
+            Err(Failure {
+                class,
+                code: Some(reply.status),
+                retry_after: wait(reply, &answer),
+            }
+            .into())
         }
         // Accepted, says the status, but what would tell was cut off.
-        (200..=299, None) if reply.body.is_none() => {
-            Err(Failure { class: FailureClass::Ambiguous, code: Some(reply.status), retry_after: None }.into())
+        (200..=299, None) if reply.body.is_none() => Err(Failure {
+            class: FailureClass::Ambiguous,
+            code: Some(reply.status),
+            retry_after: None,
         }
+        .into()),
         // Whatever answered isn't Slack.
-        (200..=299, None) => {
-            Err(Failure { class: FailureClass::Rejected, code: Some(reply.status), retry_after: None }.into())
+        (200..=299, None) => Err(Failure {
+            class: FailureClass::Rejected,
+            code: Some(reply.status),
+            retry_after: None,
         }
+        .into()),
         _ => Err(refused(reply).into()),
     }
 }
@@ -85,7 +102,11 @@ pub(crate) fn of_webhook(reply: &Reply) -> Result<(), Failure> {
             Some(Ok(answer)) if !answer.ok && answer.error.is_some() => {
                 let word = answer.error.as_deref().unwrap_or_default();
                 let class = class(word).unwrap_or(FailureClass::Rejected);
-                Err(Failure { class, code: Some(reply.status), retry_after: wait(reply, &answer) })
+                Err(Failure {
+                    class,
+                    code: Some(reply.status),
+                    retry_after: wait(reply, &answer),
+                })
             }
             _ => Ok(()),
         },
@@ -101,12 +122,21 @@ fn refused(reply: &Reply) -> Failure {
     }
     let body = reply.body.as_deref().unwrap_or_default();
     let answer = serde_json::from_slice::<Answer>(body).unwrap_or_default();
-    let word = answer.error.as_deref().or_else(|| std::str::from_utf8(body).ok()).unwrap_or_default().trim();
+    let word = answer
+        .error
+        .as_deref()
+        .or_else(|| std::str::from_utf8(body).ok())
+        .unwrap_or_default()
+        .trim();
     let class = match by_status.class {
         FailureClass::RateLimited => FailureClass::RateLimited,
         other => class(word).unwrap_or(other),
     };
-    Failure { class, retry_after: wait(reply, &answer), ..by_status }
+    Failure {
+        class,
+        retry_after: wait(reply, &answer),
+        ..by_status
+    }
 }
 
 fn wait(reply: &Reply, answer: &Answer) -> Option<Duration> {
@@ -120,24 +150,56 @@ fn class(word: &str) -> Option<FailureClass> {
         return None;
     }
     Some(match word {
-        "invalid_auth" | "not_authed" | "account_inactive" | "token_revoked" | "token_expired" | "invalid_token"
-        | "no_permission" | "missing_scope" | "org_login_required" | "ekm_access_denied" | "access_denied"
-        | "not_allowed_token_type" | "two_factor_setup_required" | "enterprise_is_restricted" => {
-            FailureClass::CredentialsRejected
-        }
-        "channel_not_found" | "not_in_channel" | "is_archived" | "channel_is_archived" | "no_service" | "no_team"
-        | "team_disabled" | "user_not_found" | "action_prohibited" | "restricted_action" | "channel_type_not_supported"
-        | "posting_to_general_channel_denied" | "restricted_action_read_only_channel" | "team_access_not_granted"
-        | "restricted_action_non_threadable_channel" | "restricted_action_thread_only_channel" => {
-            FailureClass::DestinationRejected
-        }
+        "invalid_auth"
+        | "not_authed"
+        | "account_inactive"
+        | "token_revoked"
+        | "token_expired"
+        | "invalid_token"
+        | "no_permission"
+        | "missing_scope"
+        | "org_login_required"
+        | "ekm_access_denied"
+        | "access_denied"
+        | "not_allowed_token_type"
+        | "two_factor_setup_required"
+        | "enterprise_is_restricted" => FailureClass::CredentialsRejected,
+        "channel_not_found"
+        | "not_in_channel"
+        | "is_archived"
+        | "channel_is_archived"
+        | "no_service"
+        | "no_team"
+        | "team_disabled"
+        | "user_not_found"
+        | "action_prohibited"
+        | "restricted_action"
+        | "channel_type_not_supported"
+        | "posting_to_general_channel_denied"
+        | "restricted_action_read_only_channel"
+        | "team_access_not_granted"
+        | "restricted_action_non_threadable_channel"
+        | "restricted_action_thread_only_channel" => FailureClass::DestinationRejected,
         "rate_limited" | "ratelimited" | "message_limit_exceeded" => FailureClass::RateLimited,
-        "msg_too_long" | "msg_blocks_too_long" | "invalid_blocks" | "invalid_blocks_format" | "invalid_payload"
-        | "no_text" | "too_many_attachments" | "invalid_attachments" | "attachment_payload_limit_exceeded"
-        | "invalid_arguments" | "invalid_json" | "json_not_object" | "invalid_post_type" | "invalid_charset" => {
-            FailureClass::PayloadRejected
-        }
-        "fatal_error" | "internal_error" | "service_unavailable" | "request_timeout" | "rollup_error"
+        "msg_too_long"
+        | "msg_blocks_too_long"
+        | "invalid_blocks"
+        | "invalid_blocks_format"
+        | "invalid_payload"
+        | "no_text"
+        | "too_many_attachments"
+        | "invalid_attachments"
+        | "attachment_payload_limit_exceeded"
+        | "invalid_arguments"
+        | "invalid_json"
+        | "json_not_object"
+        | "invalid_post_type"
+        | "invalid_charset" => FailureClass::PayloadRejected,
+        "fatal_error"
+        | "internal_error"
+        | "service_unavailable"
+        | "request_timeout"
+        | "rollup_error"
         | "team_added_to_org" => FailureClass::ServerError,
         _ => return None,
     })

@@ -41,15 +41,33 @@ pub(crate) async fn deliver(
     let deadline = Instant::now() + http::total(delivery.attempt);
     let mut body = content(&delivery.message, delivery.rung);
     merge(&mut body, render::inert());
-    let caller = Caller { door, config, delivery, deadline, now };
+    let caller = Caller {
+        door,
+        config,
+        delivery,
+        deadline,
+        now,
+    };
     let thread = match &config.target {
         SlackTarget::IncomingWebhook(url) => {
             answer::of_webhook(&caller.post(url, None, &body).await?)?;
             BTreeMap::new()
         }
-        SlackTarget::Bot { api, token, channel } => Bot { caller, api, token, channel }.deliver(body).await?,
+        SlackTarget::Bot { api, token, channel } => {
+            Bot {
+                caller,
+                api,
+                token,
+                channel,
+            }
+            .deliver(body)
+            .await?
+        }
     };
-    Ok(Outcome::Delivered { thread, rejected_recipients: 0 })
+    Ok(Outcome::Delivered {
+        thread,
+        rejected_recipients: 0,
+    })
 }
 
 struct Caller<'a> {
@@ -63,10 +81,14 @@ struct Caller<'a> {
 impl Caller<'_> {
     async fn post(&self, url: &HttpsUrl, token: Option<&SecretString>, body: &Value) -> Result<http::Reply, Failure> {
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json; charset=utf-8"),
+        );
         if let Some(token) = token {
             let bearer = zeroize::Zeroizing::new(format!("Bearer {}", token.expose_secret()));
-            let mut value = HeaderValue::from_str(&bearer).map_err(|_| http::clear(FailureClass::CredentialsRejected))?;
+            let mut value =
+                HeaderValue::from_str(&bearer).map_err(|_| http::clear(FailureClass::CredentialsRejected))?;
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
         }
@@ -116,9 +138,13 @@ impl Bot<'_> {
             return Ok(BTreeMap::new());
         }
         let keep = |root: Root| {
-            [(CHANNEL, root.channel), (ROOT, root.ts), (ASKED, self.channel.to_owned())]
-                .map(|(name, value)| (name.to_owned(), value))
-                .into()
+            [
+                (CHANNEL, root.channel),
+                (ROOT, root.ts),
+                (ASKED, self.channel.to_owned()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into()
         };
         Ok(root.map(keep).unwrap_or_default())
     }
@@ -141,12 +167,22 @@ impl Bot<'_> {
         }
         let mut reply = body.clone();
         let loud = self.caller.delivery.message.reason == MessageReason::Escalated;
-        merge(&mut reply, json!({"channel": root.channel, "thread_ts": root.ts, "reply_broadcast": loud}));
+        merge(
+            &mut reply,
+            json!({"channel": root.channel, "thread_ts": root.ts, "reply_broadcast": loud}),
+        );
         match self.call("chat.postMessage", &reply).await {
             Ok(answer) => {
-                let threaded = answer.message.as_ref().is_some_and(|m| m.thread_ts.as_deref() == Some(root.ts.as_str()));
+                let threaded = answer
+                    .message
+                    .as_ref()
+                    .is_some_and(|m| m.thread_ts.as_deref() == Some(root.ts.as_str()));
                 // Slack posts an answer to a deleted message beside it, without a word: that one is the root from now.
-                if threaded || answer.message.is_none() { Ok(Some(root)) } else { Ok(posted(&answer)) }
+                if threaded || answer.message.is_none() {
+                    Ok(Some(root))
+                } else {
+                    Ok(posted(&answer))
+                }
             }
             Err(Refusal::RootGone) => Ok(None),
             Err(Refusal::Failed(failure)) => Err(failure),
@@ -159,7 +195,12 @@ impl Bot<'_> {
     }
 
     async fn call(&self, method: &str, body: &Value) -> Result<Answer, Refusal> {
-        answer::of_method(&self.caller.post(&self.api.method(method), Some(self.token), body).await?)
+        answer::of_method(
+            &self
+                .caller
+                .post(&self.api.method(method), Some(self.token), body)
+                .await?,
+        )
     }
 }
 
@@ -171,14 +212,21 @@ fn posted(answer: &Answer) -> Option<Root> {
         };
         text.as_ref().filter(fits).cloned()
     };
-    Some(Root { channel: id(&answer.channel)?, ts: id(&answer.ts)? })
+    Some(Root {
+        channel: id(&answer.channel)?,
+        ts: id(&answer.ts)?,
+    })
 }
 
 fn failed(refusal: Refusal) -> Failure {
     match refusal {
         Refusal::Failed(failure) => failure,
         // Only of a message that refers to another, which none of these does.
-        Refusal::RootGone => Failure { class: FailureClass::Rejected, code: Some(200), retry_after: None },
+        Refusal::RootGone => Failure {
+            class: FailureClass::Rejected,
+            code: Some(200),
+            retry_after: None,
+        },
     }
 }
 

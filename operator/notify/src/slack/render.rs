@@ -29,7 +29,7 @@ pub(crate) fn content(message: &Message, rung: Rung) -> Value {
     let mut blocks = vec![
         json!({
             "type": "header",
-            "block_id": format!("certmon-{}", words::cut(&message.id, 200)),
+            "block_id": format!("certmon-{}", words::token(&message.id)),
             "text": plain(&head, MOST_HEADER),
         }),
         json!({"type": "context", "elements": [plain(&format!("Monitor {}", words::monitor(message)), MOST_TEXT)]}),
@@ -44,11 +44,14 @@ pub(crate) fn content(message: &Message, rung: Rung) -> Value {
 
 /// What keeps Slack from reading more into a text than stands there.
 pub(crate) fn inert() -> Value {
-    json!({"link_names": false, "unfurl_links": false, "unfurl_media": false})
+    json!({"mrkdwn": false, "parse": "none", "link_names": false, "unfurl_links": false, "unfurl_media": false})
 }
 
 fn section(told: &Told) -> Value {
-    let mut text = format!("{} {} · {}\n{}\n{}", told.sign, told.label, told.finding, told.title, told.sentence);
+    let mut text = format!(
+        "{} {} · {}\n{}\n{}",
+        told.sign, told.label, told.finding, told.title, told.sentence
+    );
     if let Some(next) = &told.next_step {
         text.push_str(&format!("\n→ {next}"));
     }
@@ -57,8 +60,10 @@ fn section(told: &Told) -> Value {
 
 /// One link for each finding; both the name and the address are our own.
 fn runbooks(alerts: &[Told]) -> Option<Value> {
-    let links: BTreeMap<_, _> =
-        alerts.iter().filter_map(|told| Some((&told.finding, told.runbook.as_ref()?))).collect();
+    let links: BTreeMap<_, _> = alerts
+        .iter()
+        .filter_map(|told| Some((&told.finding, told.runbook.as_ref()?)))
+        .collect();
     let links: Vec<_> = links
         .into_iter()
         .take(MOST_RUNBOOKS)
@@ -99,7 +104,11 @@ fn escape(text: &str, most: usize) -> String {
             out.push('…');
             break;
         }
-        if escaped.is_empty() { out.push(c) } else { out.push_str(escaped) }
+        if escaped.is_empty() {
+            out.push(c)
+        } else {
+            out.push_str(escaped)
+        }
     }
     out
 }
