@@ -32,7 +32,9 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, clock: Arc<dyn 
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .with_state(Facts { metrics, clock });
-    let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await;
+    let served = axum::serve(listener, router)
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await;
     if let Err(error) = served {
         tracing::error!(%error, "metrics and health are not served any more");
     }
@@ -42,17 +44,28 @@ async fn text(State(facts): State<Facts>) -> impl IntoResponse {
     const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     match facts.metrics.encode() {
         Ok(text) => (StatusCode::OK, [("content-type", TYPE)], text),
-        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, [("content-type", "text/plain")], String::new()),
+        Err(_) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            [("content-type", "text/plain")],
+            String::new(),
+        ),
     }
 }
 
 async fn healthy(State(facts): State<Facts>) -> impl IntoResponse {
-    let silent = facts.clock.now().timestamp().saturating_sub(facts.metrics.last_progress());
+    let silent = facts
+        .clock
+        .now()
+        .timestamp()
+        .saturating_sub(facts.metrics.last_progress());
     // Before the first turn there is nothing to be stuck in.
     if facts.metrics.last_progress() == i64::MIN || silent < STUCK_SECONDS {
         (StatusCode::OK, "ok\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("the engine has not turned for {silent} s\n"))
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the engine has not turned for {silent} s\n"),
+        )
     }
 }
 
@@ -60,6 +73,9 @@ async fn ready(State(facts): State<Facts>) -> impl IntoResponse {
     if facts.metrics.is_synced() {
         (StatusCode::OK, "ok\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "reading the cluster for the first time\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "reading the cluster for the first time\n",
+        )
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     world::Wanted,
 };
 use anyhow::{Context, bail};
-use certmon_core::trust::Anchors;
+use certmon_core::{place::Host, trust::Anchors};
 use certmon_egress::{Egress, OwnAddresses, Policy, Resolver};
 use certmon_notify::Sinks;
 use certmon_probe::TlsProbe;
@@ -19,7 +19,7 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -38,7 +38,18 @@ const POLICY_EVERY: Duration = Duration::from_secs(2);
 /// What is wrong with the flags, the policy file, the kubeconfig or the address to listen on; or a part of the operator died.
 pub async fn run(args: Run) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let policy = args.egress_policy.as_ref().map(|path| read_policy(path)).transpose()?.unwrap_or_default();
+    let policy = args
+        .egress_policy
+        .as_ref()
+        .map(|path| read_policy(path))
+        .transpose()?
+        .unwrap_or_default();
+    let helo = args
+        .smtp_helo
+        .as_deref()
+        .map(Host::parse)
+        .transpose()
+        .context("--smtp-helo")?;
     let config = kube_config(&args).await?;
     let api_server = config.cluster_url.clone();
     let client = Client::try_from(config).context("the Kubernetes client can't be made")?;
@@ -46,18 +57,22 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
         Some(server) => Resolver::server(server),
         None => Resolver::system(),
     };
-    let (listener, bound) =
-        admin::bind(args.listen).await.with_context(|| format!("--listen {} can't be bound", args.listen))?;
-    let own = OwnAddresses::of(bound, api_server.host(), api_server.port_u16()).await;
+    let (listener, bound) = admin::bind(args.listen)
+        .await
+        .with_context(|| format!("--listen {} can't be bound", args.listen))?;
+    let own = own_addresses(bound, &api_server).await;
     let egress = Egress::new(policy, own, resolver.context("names can't be resolved")?);
-    let identity = args.identity.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+    let identity = args
+        .identity
+        .clone()
+        .unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
     let stop = CancellationToken::new();
     let metrics = Metrics::new();
     let seams = Seams {
         clock: clock.clone(),
         cluster: Arc::new(Kubernetes::new(client.clone(), identity.clone())),
         probe: Arc::new(TlsProbe::new(egress.clone())),
-        sink: Arc::new(Sinks::new(egress.clone(), sink_clock(clock.clone()), args.smtp_helo.clone())),
+        sink: Arc::new(Sinks::new(egress.clone(), sink_clock(clock.clone()), helo)),
     };
     let scope: Vec<Box<str>> = args.watch_namespaces.iter().map(|name| name.as_str().into()).collect();
     let settings = Settings {
@@ -134,7 +149,10 @@ async fn follow_policy(path: PathBuf, egress: Egress) {
         if now == last {
             continue;
         }
-        match now.as_deref().map(|text| Policy::parse(text, &path.display().to_string())) {
+        match now
+            .as_deref()
+            .map(|text| Policy::parse(text, &path.display().to_string()))
+        {
             Some(Ok(policy)) => {
                 egress.replace_policy(policy);
                 tracing::info!(file = %path.display(), "the egress policy was taken over");
@@ -152,7 +170,9 @@ async fn kube_config(args: &Run) -> anyhow::Result<Config> {
         Some(path) => {
             let file = Kubeconfig::read_from(path)
                 .with_context(|| format!("--kubeconfig {} can't be read", path.display()))?;
-            Config::from_custom_kubeconfig(file, &options).await.context("the kubeconfig can't be used")?
+            Config::from_custom_kubeconfig(file, &options)
+                .await
+                .context("the kubeconfig can't be used")?
         }
         None => Config::infer().await.context(
             "neither a kubeconfig (KUBECONFIG, --kubeconfig, ~/.kube/config) nor a Pod's ServiceAccount was found",
@@ -162,8 +182,57 @@ async fn kube_config(args: &Run) -> anyhow::Result<Config> {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(10));
     let agent = format!("{MANAGER}/{}", env!("CARGO_PKG_VERSION"));
-    config.headers.push((http::header::USER_AGENT, agent.parse().context("the version is no header value")?));
+    config.headers.push((
+        http::header::USER_AGENT,
+        agent.parse().context("the version is no header value")?,
+    ));
     Ok(config)
+}
+
+/// Where the operator itself and the API server listen: neither may be dialled on a tenant's word.
+async fn own_addresses(bound: SocketAddr, api_server: &http::Uri) -> OwnAddresses {
+    let https = if api_server.scheme_str() == Some("http") {
+        80
+    } else {
+        443
+    };
+    let host = api_server
+        .host()
+        .unwrap_or_default()
+        .trim_matches(['[', ']'])
+        .to_owned();
+    let port = api_server.port_u16().unwrap_or(https);
+    let mut servers: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+        .await
+        .map(Iterator::collect)
+        .unwrap_or_default();
+    // Inside a cluster the Service has a name too.
+    servers.extend(
+        tokio::net::lookup_host(("kubernetes.default.svc", 443))
+            .await
+            .into_iter()
+            .flatten(),
+    );
+    let mut own = vec![bound];
+    // The address that packets leave by is the Pod's.
+    for (any, target) in [
+        ("0.0.0.0:0", servers.iter().find(|addr| addr.is_ipv4())),
+        ("[::]:0", servers.iter().find(|addr| addr.is_ipv6())),
+    ] {
+        let Some(target) = target.filter(|target| !target.ip().is_loopback()) else {
+            continue;
+        };
+        if let Ok(socket) = tokio::net::UdpSocket::bind(any).await
+            && socket.connect(target).await.is_ok()
+            && let Ok(local) = socket.local_addr()
+        {
+            own.push(SocketAddr::new(local.ip(), bound.port()));
+        }
+    }
+    OwnAddresses {
+        operator: own,
+        api_server: servers,
+    }
 }
 
 /// The machine's roots; in an image without any, those that the program brings.

@@ -34,7 +34,12 @@ pub struct Run {
     pub kubeconfig: Option<PathBuf>,
 
     /// Watches this namespace only; may be given several times. Without it, all namespaces.
-    #[arg(long = "watch-namespace", value_name = "NS", env = "CERTMON_WATCH_NAMESPACE", value_delimiter = ',')]
+    #[arg(
+        long = "watch-namespace",
+        value_name = "NS",
+        env = "CERTMON_WATCH_NAMESPACE",
+        value_delimiter = ','
+    )]
     pub watch_namespaces: Vec<String>,
 
     /// The admin's egress policy (YAML): which private addresses and ports may be dialled, and for whom. Read again when it
@@ -90,8 +95,11 @@ pub enum LogLevel {
 
 /// `:8080` listens on every address, IPv6 and IPv4.
 fn listen(text: &str) -> Result<SocketAddr, String> {
-    let full = text.strip_prefix(':').map_or_else(|| text.to_owned(), |port| format!("[::]:{port}"));
-    full.parse().map_err(|_| "must be ADDRESS:PORT or :PORT, such as 127.0.0.1:8080".to_owned())
+    let full = text
+        .strip_prefix(':')
+        .map_or_else(|| text.to_owned(), |port| format!("[::]:{port}"));
+    full.parse()
+        .map_err(|_| "must be ADDRESS:PORT or :PORT, such as 127.0.0.1:8080".to_owned())
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@
 //! One turn: take in what happened; go over each monitor that it concerns ([`pass`]); start what is due; sleep until the next
 //! instant at which something is due by time alone.
 
+mod looks;
 mod monitored;
 mod pass;
-mod looks;
 mod telling;
 mod writing;
 
@@ -157,7 +157,9 @@ impl Engine {
         let now = self.now();
         let timer = self.timers.first().map(|(due, _)| *due);
         let next = timer.into_iter().chain(self.looks.next_due()).min();
-        let pause = next.map_or(LONGEST_SLEEP, |due| due - now).clamp(TimeDelta::zero(), LONGEST_SLEEP);
+        let pause = next
+            .map_or(LONGEST_SLEEP, |due| due - now)
+            .clamp(TimeDelta::zero(), LONGEST_SLEEP);
         // A timer fires at its instant or just after, never before: a millisecond more than the difference.
         Instant::now() + pause.to_std().unwrap_or_default() + Duration::from_millis(1)
     }
@@ -193,12 +195,16 @@ impl Engine {
                     }
                 }
                 Touched::Namespace(namespace) => {
-                    let concerned = self.world.monitors().filter(|monitor| monitor.key.namespace == namespace);
+                    let concerned = self
+                        .world
+                        .monitors()
+                        .filter(|monitor| monitor.key.namespace == namespace);
                     self.dirty.extend(concerned.map(|monitor| monitor.key.clone()));
                 }
                 Touched::Everything => {
                     self.refresh_wanted();
-                    self.dirty.extend(self.world.monitors().map(|monitor| monitor.key.clone()));
+                    self.dirty
+                        .extend(self.world.monitors().map(|monitor| monitor.key.clone()));
                 }
             }
         }
@@ -222,7 +228,10 @@ impl Engine {
         if self.settings.scope.is_empty() {
             return self.world.listed(&crate::world::WatchId::Monitors, "").1;
         }
-        self.settings.scope.iter().all(|namespace| self.world.listed(&crate::world::WatchId::Monitors, namespace).1)
+        self.settings
+            .scope
+            .iter()
+            .all(|namespace| self.world.listed(&crate::world::WatchId::Monitors, namespace).1)
     }
 
     /// A monitor is gone: its timers, looks and series go too. Nothing is sent.
@@ -249,7 +258,10 @@ impl Engine {
     fn spawn(&mut self, key: &Key, work: impl Future<Output = Done> + Send + 'static) {
         let key = key.clone();
         self.tasks.spawn(async move {
-            AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Done::Panicked(key))
+            AssertUnwindSafe(work)
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|_| Done::Panicked(key))
         });
     }
 

@@ -28,7 +28,11 @@ pub fn print(name: Option<&str>, out: &mut impl Write) -> anyhow::Result<ExitCod
                 known.contains(&asked) || asked.contains(&known)
             });
             let near: Vec<&str> = near.map(Reason::name).collect();
-            let hint = if near.is_empty() { String::new() } else { format!(" Did you mean {}?", near.join(" or ")) };
+            let hint = if near.is_empty() {
+                String::new()
+            } else {
+                format!(" Did you mean {}?", near.join(" or "))
+            };
             anyhow::bail!("{name} is no reason that certmon gives.{hint} `certmon explain` lists all of them")
         }
     }

@@ -43,7 +43,11 @@ impl Kubernetes {
     /// `identity` names this process among those that ever wrote Events.
     #[must_use]
     pub fn new(client: Client, identity: String) -> Self {
-        Self { client, identity, events: AtomicU64::new(0) }
+        Self {
+            client,
+            identity,
+            events: AtomicU64::new(0),
+        }
     }
 
     fn monitors(&self, key: &Key) -> Api<CertificateMonitor> {
@@ -59,7 +63,10 @@ impl Kubernetes {
 async fn call<T>(work: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApiFailure> {
     match tokio::time::timeout(DEADLINE, work).await {
         Ok(result) => result.map_err(|error| failure(&error)),
-        Err(_) => Err(ApiFailure::Unavailable { reason: "no answer in time".to_owned(), retry_after: None }),
+        Err(_) => Err(ApiFailure::Unavailable {
+            reason: "no answer in time".to_owned(),
+            retry_after: None,
+        }),
     }
 }
 
@@ -73,28 +80,44 @@ fn failure(error: &kube::Error) -> ApiFailure {
             400 | 413 | 422 => ApiFailure::Invalid(status.message.chars().take(512).collect()),
             code => {
                 let seconds = status.details.as_ref().map(|details| details.retry_after_seconds);
-                let retry_after = seconds.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
-                ApiFailure::Unavailable { reason: format!("HTTP {code}"), retry_after: retry_after.map(Duration::from_secs) }
+                let retry_after = seconds
+                    .and_then(|seconds| u64::try_from(seconds).ok())
+                    .filter(|seconds| *seconds > 0);
+                ApiFailure::Unavailable {
+                    reason: format!("HTTP {code}"),
+                    retry_after: retry_after.map(Duration::from_secs),
+                }
             }
         },
-        kube::Error::SerdeError(_) => ApiFailure::Unavailable { reason: "the answer can't be read".to_owned(), retry_after: None },
-        _ => ApiFailure::Unavailable { reason: "no connection to the API server".to_owned(), retry_after: None },
+        kube::Error::SerdeError(_) => ApiFailure::Unavailable {
+            reason: "the answer can't be read".to_owned(),
+            retry_after: None,
+        },
+        _ => ApiFailure::Unavailable {
+            reason: "no connection to the API server".to_owned(),
+            retry_after: None,
+        },
     }
 }
 
 /// The ledger as the domain knows it.
 fn read(object: AlertLedger) -> Result<LedgerObject, ApiFailure> {
-    let version = i64::from(object.schema_version());
+    let version = i64::from(object.spec.schema_version);
     if version > i64::from(LEDGER_VERSION) {
         return Err(ApiFailure::NewerLedger(version));
     }
-    let owner = object.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let owner = object
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true));
     Ok(LedgerObject {
         uid: object.metadata.uid.clone().unwrap_or_default(),
         resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
         owner_uid: owner.map(|owner| owner.uid.clone()),
         // One that somebody spoilt is begun anew: at worst, what is true is told once more.
-        ledger: serde_json::from_value(object.state().clone()).unwrap_or_default(),
+        ledger: serde_json::from_value(object.spec.state.clone()).unwrap_or_default(),
     })
 }
 
@@ -135,9 +158,17 @@ impl Cluster for Kubernetes {
                 uid: expected.map(|object| object.uid.clone()),
                 ..ObjectMeta::default()
             };
-            let content = AlertLedgerContent { schema_version: LEDGER_VERSION.unsigned_abs(), state };
-            let object = AlertLedger::from_parts(metadata, content);
-            let params = PostParams { dry_run: false, field_manager: Some(MANAGER.to_owned()) };
+            let object = AlertLedger {
+                metadata,
+                spec: AlertLedgerContent {
+                    schema_version: LEDGER_VERSION,
+                    state,
+                },
+            };
+            let params = PostParams {
+                dry_run: false,
+                field_manager: Some(MANAGER.to_owned()),
+            };
             let ledgers = self.ledgers(&monitor.key);
             let written = match expected {
                 None => call(ledgers.create(&params, &object)).await?,
@@ -164,14 +195,19 @@ impl Cluster for Kubernetes {
             let name = &monitor.key.name;
             let monitors = self.monitors(&monitor.key);
             let apply = PatchParams::apply(MANAGER).force();
-            let applied = call(monitors.patch_metadata_status(name, &apply, &Patch::Apply(&object))).await;
+            let applied = call(monitors.patch_status(name, &apply, &Patch::Apply(&object))).await;
             match applied {
                 Ok(_) => Ok(()),
                 // A stored object that today's schema refuses, elsewhere than in its status.
                 Err(ApiFailure::Invalid(_)) => {
                     let merge = json!({"metadata": {"uid": monitor.uid}, "status": status});
-                    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-                    call(monitors.patch_metadata_status(name, &params, &Patch::Merge(&merge))).await.map(|_| ())
+                    let params = PatchParams {
+                        field_manager: Some(MANAGER.to_owned()),
+                        ..PatchParams::default()
+                    };
+                    call(monitors.patch_status(name, &params, &Patch::Merge(&merge)))
+                        .await
+                        .map(|_| ())
                 }
                 Err(failure) => Err(failure),
             }
@@ -257,10 +293,20 @@ fn sink_secret(body: &str) -> Option<SinkSecret> {
     }
     let object: Object<'_> = serde_json::from_str(body).ok()?;
     let ours = object.type_.starts_with("certmon.dev/");
-    let values = object.data.unwrap_or_default().into_iter().filter(|_| ours).map(|(key, text)| {
-        let bytes = base64::engine::general_purpose::STANDARD.decode(text.as_bytes()).unwrap_or_default();
-        let kept = if bytes.len() > LARGEST_VALUE { Vec::new() } else { bytes };
-        (key, Zeroizing::new(kept))
-    });
-    Some(SinkSecret { values: values.collect(), type_: object.type_ })
+    let values = object
+        .data
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|_| ours)
+        .map(|(key, text)| {
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(text.as_bytes())
+                .unwrap_or_default();
+            let kept = if bytes.len() > LARGEST_VALUE { Vec::new() } else { bytes };
+            (key, Zeroizing::new(kept))
+        });
+    Some(SinkSecret {
+        values: values.collect(),
+        type_: object.type_,
+    })
 }

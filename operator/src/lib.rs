@@ -24,7 +24,10 @@ pub fn start(args: args::Run) -> anyhow::Result<()> {
         .install_default()
         .map_err(|_| anyhow::anyhow!("another TLS provider is installed"))?;
     telemetry::start(args.log_format, args.log_level);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(app::run(args));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     result

@@ -23,7 +23,9 @@ fn go(cli: Cli) -> anyhow::Result<ExitCode> {
             drop(out);
             certmon::start(*args)?;
         }
-        Command::Crds => out.write_all(certmon_crd::crds_yaml().as_bytes()).context("can't write")?,
+        Command::Crds => out
+            .write_all(certmon_crd::crds_yaml().as_bytes())
+            .context("can't write")?,
         Command::Explain { reason } => return certmon::explain::print(reason.as_deref(), &mut out),
         Command::Version => writeln!(out, "certmon {}", env!("CARGO_PKG_VERSION")).context("can't write")?,
     }

@@ -81,10 +81,22 @@ impl Metrics {
         let (panics, invalid_objects) = (Counter::default(), Counter::default());
         let notifications = Family::<DeliveryLabels, Counter>::default();
         registry.register("status_writes", "Writes of a monitor's status", status_writes.clone());
-        registry.register("events_dropped", "Events that were dropped past a monitor's burst", dropped_events.clone());
+        registry.register(
+            "events_dropped",
+            "Events that were dropped past a monitor's burst",
+            dropped_events.clone(),
+        );
         registry.register("panics", "Panics that were contained", panics.clone());
-        registry.register("invalid_objects", "Stored objects that the schema refuses", invalid_objects.clone());
-        registry.register("notifications", "Attempts to deliver a message, by outcome", notifications.clone());
+        registry.register(
+            "invalid_objects",
+            "Stored objects that the schema refuses",
+            invalid_objects.clone(),
+        );
+        registry.register(
+            "notifications",
+            "Attempts to deliver a message, by outcome",
+            notifications.clone(),
+        );
         let info = prometheus_client::metrics::info::Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version of certmon", info);
         let monitors = Arc::new(Mutex::new(HashMap::new()));
@@ -160,9 +172,15 @@ impl Metrics {
             "False" => "false",
             _ => "unknown",
         };
-        series.conditions =
-            status.conditions.iter().map(|condition| (condition.type_.clone(), word(&condition.status))).collect();
-        let leaves = judged.places.iter().filter_map(|place| Some((&place.place, place.leaf.as_ref()?)));
+        series.conditions = status
+            .conditions
+            .iter()
+            .map(|condition| (condition.type_.clone(), word(&condition.status)))
+            .collect();
+        let leaves = judged
+            .places
+            .iter()
+            .filter_map(|place| Some((&place.place, place.leaf.as_ref()?)));
         series.certificates = leaves
             .take(SERIES_OF_NAMESPACE)
             .map(|(place, leaf)| CertificateSeries {
@@ -175,7 +193,13 @@ impl Metrics {
         series.findings = sightings
             .iter()
             .take(SERIES_OF_NAMESPACE)
-            .map(|sighting| (sighting.place.clone(), Reason::from(sighting.finding).name(), sighting.severity))
+            .map(|sighting| {
+                (
+                    sighting.place.clone(),
+                    Reason::from(sighting.finding).name(),
+                    sighting.severity,
+                )
+            })
             .collect();
     }
 
@@ -183,27 +207,47 @@ impl Metrics {
     pub(crate) fn probed(&self, key: &Key, place: &Place, success: bool) {
         if let Some((host, port)) = place.host_port() {
             let mut monitors = self.lock();
-            monitors.entry(key.clone()).or_default().probes.insert((host.to_string(), port), success);
+            monitors
+                .entry(key.clone())
+                .or_default()
+                .probes
+                .insert((host.to_string(), port), success);
         }
     }
 
     /// A delivery ended.
-    pub(crate) fn delivered(&self, sink_type: &'static str, outcome: &Outcome, key: &Key, sink: &str, now: DateTime<Utc>) {
+    pub(crate) fn delivered(
+        &self,
+        sink_type: &'static str,
+        outcome: &Outcome,
+        key: &Key,
+        sink: &str,
+        now: DateTime<Utc>,
+    ) {
         let result = match outcome {
             Outcome::Delivered { .. } => "delivered".to_owned(),
             Outcome::Failed(failure) => Reason::from(failure.class).name().to_owned(),
         };
-        self.notifications.get_or_create(&DeliveryLabels { sink_type, result }).inc();
+        self.notifications
+            .get_or_create(&DeliveryLabels { sink_type, result })
+            .inc();
         if matches!(outcome, Outcome::Delivered { .. }) {
             let mut monitors = self.lock();
-            monitors.entry(key.clone()).or_default().last_success.insert(sink.to_owned(), seconds(now));
+            monitors
+                .entry(key.clone())
+                .or_default()
+                .last_success
+                .insert(sink.to_owned(), seconds(now));
         }
     }
 
     /// A monitor is gone.
     pub(crate) fn forget(&self, key: &Key, uid: &str) {
         let mut monitors = self.lock();
-        if monitors.get(key).is_some_and(|series| &*series.uid == uid || series.uid.is_empty()) {
+        if monitors
+            .get(key)
+            .is_some_and(|series| &*series.uid == uid || series.uid.is_empty())
+        {
             monitors.remove(key);
         }
     }
@@ -213,7 +257,10 @@ impl Metrics {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "seconds fit a double's 53 bits for a hundred million years")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "seconds fit a double's 53 bits for a hundred million years"
+)]
 fn seconds(instant: DateTime<Utc>) -> f64 {
     instant.timestamp() as f64
 }
@@ -234,32 +281,49 @@ impl Collector for MonitorCollector {
             let mut descriptor = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for (key, series) in &sorted {
                 for (labels, value) in samples(key, series) {
-                    let labels: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                    let labels: Vec<(&str, &str)> =
+                        labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
                     ConstGauge::new(value).encode(descriptor.encode_family(&labels)?)?;
                 }
             }
             Ok::<(), fmt::Error>(())
         };
         family("certificates", "Certificates of a monitor, by state", &|key, series| {
-            let each = series.counts.iter().map(|(state, count)| (of(key, &[("state", state)]), f64::from(*count)));
+            let each = series
+                .counts
+                .iter()
+                .map(|(state, count)| (of(key, &[("state", state)]), f64::from(*count)));
             each.collect()
         })?;
-        family("monitor_condition", "Conditions of a monitor; 1 for the status that holds", &|key, series| {
-            let each = series.conditions.iter().map(|(type_, status)| (of(key, &[("type", type_), ("status", status)]), 1.0));
-            each.collect()
-        })?;
-        family("monitor_last_evaluation_timestamp_seconds", "When a monitor was gone over last", &|key, series| {
-            vec![(of(key, &[]), series.evaluated)]
-        })?;
-        family("certificate_not_after_timestamp_seconds", "When a certificate ends", &|key, series| {
-            let each = series.certificates.iter().map(|certificate| {
-                let mut labels = at(key, &certificate.place);
-                labels.push(("subject", certificate.subject.clone()));
-                labels.push(("fingerprint", certificate.fingerprint.clone()));
-                (labels, certificate.not_after)
-            });
-            each.collect()
-        })?;
+        family(
+            "monitor_condition",
+            "Conditions of a monitor; 1 for the status that holds",
+            &|key, series| {
+                let each = series
+                    .conditions
+                    .iter()
+                    .map(|(type_, status)| (of(key, &[("type", type_), ("status", status)]), 1.0));
+                each.collect()
+            },
+        )?;
+        family(
+            "monitor_last_evaluation_timestamp_seconds",
+            "When a monitor was gone over last",
+            &|key, series| vec![(of(key, &[]), series.evaluated)],
+        )?;
+        family(
+            "certificate_not_after_timestamp_seconds",
+            "When a certificate ends",
+            &|key, series| {
+                let each = series.certificates.iter().map(|certificate| {
+                    let mut labels = at(key, &certificate.place);
+                    labels.push(("subject", certificate.subject.clone()));
+                    labels.push(("fingerprint", certificate.fingerprint.clone()));
+                    (labels, certificate.not_after)
+                });
+                each.collect()
+            },
+        )?;
         family("certificate_finding", "1 while a finding lasts", &|key, series| {
             let mut counted: BTreeMap<Vec<(&'static str, String)>, f64> = BTreeMap::new();
             for (place, finding, severity) in &series.findings {
@@ -270,20 +334,38 @@ impl Collector for MonitorCollector {
             }
             counted.into_iter().collect()
         })?;
-        family("probe_success", "Whether the last look at a target came to a certificate", &|key, series| {
-            let each = series.probes.iter().map(|((host, port), success)| {
-                (of(key, &[("host", host), ("port", &port.to_string())]), f64::from(u8::from(*success)))
-            });
-            each.collect()
-        })?;
-        family("notification_last_success_timestamp_seconds", "When a sink accepted a message last", &|key, series| {
-            series.last_success.iter().map(|(sink, at)| (of(key, &[("sink", sink)]), *at)).collect()
-        })
+        family(
+            "probe_success",
+            "Whether the last look at a target came to a certificate",
+            &|key, series| {
+                let each = series.probes.iter().map(|((host, port), success)| {
+                    (
+                        of(key, &[("host", host), ("port", &port.to_string())]),
+                        f64::from(u8::from(*success)),
+                    )
+                });
+                each.collect()
+            },
+        )?;
+        family(
+            "notification_last_success_timestamp_seconds",
+            "When a sink accepted a message last",
+            &|key, series| {
+                series
+                    .last_success
+                    .iter()
+                    .map(|(sink, at)| (of(key, &[("sink", sink)]), *at))
+                    .collect()
+            },
+        )
     }
 }
 
 fn of(key: &Key, more: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
-    let mut labels = vec![("namespace", key.namespace.to_string()), ("monitor", key.name.to_string())];
+    let mut labels = vec![
+        ("namespace", key.namespace.to_string()),
+        ("monitor", key.name.to_string()),
+    ];
     labels.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
     labels
 }
@@ -294,6 +376,12 @@ fn at(key: &Key, place: &Place) -> Vec<(&'static str, String)> {
         Place::Secret { key, .. } => key.to_string(),
         _ => String::new(),
     };
-    let host = place.host_port().map(|(host, port)| format!("{host}:{port}")).unwrap_or_default();
-    of(key, &[("kind", kind), ("name", name), ("key", &data_key), ("host", &host)])
+    let host = place
+        .host_port()
+        .map(|(host, port)| format!("{host}:{port}"))
+        .unwrap_or_default();
+    of(
+        key,
+        &[("kind", kind), ("name", name), ("key", &data_key), ("host", &host)],
+    )
 }

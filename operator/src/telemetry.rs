@@ -18,15 +18,26 @@ pub fn start(format: LogFormat, level: LogLevel) {
     };
     // Libraries have their say at warn: below that, they quote what peers and we send.
     let libraries = if level == "error" { "error" } else { "warn" };
-    let ours = ["certmon", "certmon_core", "certmon_egress", "certmon_notify", "certmon_probe", "certmon_crd"];
+    let ours = [
+        "certmon",
+        "certmon_core",
+        "certmon_egress",
+        "certmon_notify",
+        "certmon_probe",
+        "certmon_crd",
+    ];
     let ours = ours.map(|target| format!("{target}={level}")).join(",");
-    let filter = EnvFilter::new(format!("{libraries},{ours},kube=error,kube_client=error,kube_core=error,lettre=error"));
+    let filter = EnvFilter::new(format!(
+        "{libraries},{ours},kube=error,kube_client=error,kube_core=error,lettre=error"
+    ));
     let registry = tracing_subscriber::registry().with(filter);
     match format {
         LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).init(),
         LogFormat::Text => {
             let colours = std::io::stderr().is_terminal();
-            registry.with(fmt::layer().with_ansi(colours).with_writer(std::io::stderr)).init();
+            registry
+                .with(fmt::layer().with_ansi(colours).with_writer(std::io::stderr))
+                .init();
         }
     }
 }

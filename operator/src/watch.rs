@@ -5,7 +5,7 @@ mod decode;
 mod secret;
 mod stream;
 
-use crate::world::{TrustKind, WatchId, Wanted, WorldEvent};
+use crate::world::{TrustKind, Wanted, WatchId, WorldEvent};
 use decode::{IngressDecode, MonitorDecode, SinkSecretDecode, TrustDecode};
 use kube::Client;
 use secret::SecretDecode;
@@ -46,7 +46,14 @@ impl Watches {
     /// None yet. `scope` empty means all namespaces.
     #[must_use]
     pub fn new(client: Client, scope: Scope, events: mpsc::Sender<WorldEvent>, counters: Arc<WatchCounters>) -> Self {
-        Self { client, scope, events, counters, running: HashMap::new(), tasks: JoinSet::new() }
+        Self {
+            client,
+            scope,
+            events,
+            counters,
+            running: HashMap::new(),
+            tasks: JoinSet::new(),
+        }
     }
 
     /// Starts and stops watches as `wanted` changes, until its sender is gone or a watch's task dies.
@@ -111,39 +118,54 @@ impl Watches {
         namespace: Option<Box<str>>,
         wanted: watch::Receiver<Arc<Wanted>>,
     ) -> tokio::task::AbortHandle {
-        let collection = |group: &'static str, plural: &'static str, field_selector: Option<String>, metadata| Collection {
-            id: id.clone(),
-            group,
-            plural,
-            namespace: namespace.clone(),
-            field_selector,
-            metadata,
-        };
+        let collection =
+            |group: &'static str, plural: &'static str, field_selector: Option<String>, metadata| Collection {
+                id: id.clone(),
+                group,
+                plural,
+                namespace: namespace.clone(),
+                field_selector,
+                metadata,
+            };
         let by_name = |name: &str| Some(format!("metadata.name={name}"));
         match id {
-            WatchId::Monitors => {
-                self.spawn(collection("certmon.dev/v1alpha1", "certificatemonitors", None, false), MonitorDecode, wanted)
-            }
+            WatchId::Monitors => self.spawn(
+                collection("certmon.dev/v1alpha1", "certificatemonitors", None, false),
+                MonitorDecode,
+                wanted,
+            ),
             WatchId::Secrets { type_ } => {
                 let decode = SecretDecode::new(wanted.clone());
-                self.spawn(collection("v1", "secrets", Some(format!("type={type_}")), false), decode, wanted)
+                self.spawn(
+                    collection("v1", "secrets", Some(format!("type={type_}")), false),
+                    decode,
+                    wanted,
+                )
             }
             WatchId::Secret(key) => {
                 let decode = SecretDecode::new(wanted.clone());
                 self.spawn(collection("v1", "secrets", by_name(&key.name), false), decode, wanted)
             }
-            WatchId::Ingresses => {
-                self.spawn(collection("networking.k8s.io/v1", "ingresses", None, false), IngressDecode::default(), wanted)
-            }
-            WatchId::Trust(TrustKind::ConfigMap, key) => {
-                self.spawn(collection("v1", "configmaps", by_name(&key.name), false), TrustDecode::ConfigMap, wanted)
-            }
-            WatchId::Trust(TrustKind::Secret, key) => {
-                self.spawn(collection("v1", "secrets", by_name(&key.name), false), TrustDecode::Secret, wanted)
-            }
-            WatchId::SinkSecrets { type_ } => {
-                self.spawn(collection("v1", "secrets", Some(format!("type={type_}")), true), SinkSecretDecode, wanted)
-            }
+            WatchId::Ingresses => self.spawn(
+                collection("networking.k8s.io/v1", "ingresses", None, false),
+                IngressDecode::default(),
+                wanted,
+            ),
+            WatchId::Trust(TrustKind::ConfigMap, key) => self.spawn(
+                collection("v1", "configmaps", by_name(&key.name), false),
+                TrustDecode::ConfigMap,
+                wanted,
+            ),
+            WatchId::Trust(TrustKind::Secret, key) => self.spawn(
+                collection("v1", "secrets", by_name(&key.name), false),
+                TrustDecode::Secret,
+                wanted,
+            ),
+            WatchId::SinkSecrets { type_ } => self.spawn(
+                collection("v1", "secrets", Some(format!("type={type_}")), true),
+                SinkSecretDecode,
+                wanted,
+            ),
         }
     }
 

@@ -235,11 +235,19 @@ impl Wanted {
     #[must_use]
     pub fn watches(&self) -> BTreeSet<WatchId> {
         let mut watches = BTreeSet::from([WatchId::Monitors]);
-        watches.extend(self.secrets.keys().map(|type_| WatchId::Secrets { type_: type_.clone() }));
+        watches.extend(
+            self.secrets
+                .keys()
+                .map(|type_| WatchId::Secrets { type_: type_.clone() }),
+        );
         watches.extend(self.named_secrets.iter().cloned().map(WatchId::Secret));
         watches.extend((!self.ingresses.is_empty()).then_some(WatchId::Ingresses));
         watches.extend(self.trust.iter().cloned().map(|(kind, key)| WatchId::Trust(kind, key)));
-        watches.extend(self.sink_secrets.keys().map(|type_| WatchId::SinkSecrets { type_: type_.clone() }));
+        watches.extend(
+            self.sink_secrets
+                .keys()
+                .map(|type_| WatchId::SinkSecrets { type_: type_.clone() }),
+        );
         watches
     }
 
@@ -283,7 +291,12 @@ struct WatchBook {
 
 impl Default for WatchBook {
     fn default() -> Self {
-        Self { state: WatchState::Working, began: HashMap::new(), listed: HashMap::new(), listed_all: None }
+        Self {
+            state: WatchState::Working,
+            began: HashMap::new(),
+            listed: HashMap::new(),
+            listed_all: None,
+        }
     }
 }
 
@@ -325,7 +338,10 @@ impl World {
     /// Knows nothing yet. `scope`: the namespaces that are watched; empty means all.
     #[must_use]
     pub fn new(scope: Vec<Box<str>>) -> Self {
-        Self { scope, ..Self::default() }
+        Self {
+            scope,
+            ..Self::default()
+        }
     }
 
     /// Takes an event in.
@@ -357,7 +373,11 @@ impl World {
             }
             WorldEvent::State(id, state) => {
                 let book = self.watches.entry(id).or_default();
-                if std::mem::replace(&mut book.state, state) == state { vec![] } else { vec![Touched::Everything] }
+                if std::mem::replace(&mut book.state, state) == state {
+                    vec![]
+                } else {
+                    vec![Touched::Everything]
+                }
             }
         }
     }
@@ -388,10 +408,11 @@ impl World {
     /// How the watch does, as far as `namespace` is concerned: `None` until its first complete list of what is wanted there.
     #[must_use]
     pub fn listed(&self, id: &WatchId, namespace: &str) -> (WatchState, bool) {
-        let Some(book) = self.watches.get(id) else { return (WatchState::Working, false) };
+        let Some(book) = self.watches.get(id) else {
+            return (WatchState::Working, false);
+        };
         let covered = |wanted: &Arc<Wanted>| wanted.covers(&self.wanted, id, namespace);
-        let complete =
-            book.listed.get(namespace).is_some_and(covered) || book.listed_all.as_ref().is_some_and(covered);
+        let complete = book.listed.get(namespace).is_some_and(covered) || book.listed_all.as_ref().is_some_and(covered);
         (book.state, complete)
     }
 
@@ -402,7 +423,9 @@ impl World {
             self.watches.get(id).is_some_and(|book| {
                 let everywhere = match id {
                     WatchId::Secret(key) | WatchId::Trust(_, key) => book.listed.contains_key(&key.namespace),
-                    _ => !self.scope.is_empty() && self.scope.iter().all(|namespace| book.listed.contains_key(namespace)),
+                    _ => {
+                        !self.scope.is_empty() && self.scope.iter().all(|namespace| book.listed.contains_key(namespace))
+                    }
                 };
                 everywhere || book.listed_all.is_some() || book.state != WatchState::Working
             })
@@ -422,7 +445,11 @@ impl World {
 
     /// The Secrets of a namespace that are held, by name.
     pub fn secrets(&self, namespace: &str) -> impl Iterator<Item = &StoredSecret> {
-        self.secrets.get(namespace).into_iter().flat_map(BTreeMap::values).map(|held| &held.object)
+        self.secrets
+            .get(namespace)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .map(|held| &held.object)
     }
 
     /// One Secret.
@@ -433,7 +460,11 @@ impl World {
 
     /// The Ingresses of a namespace, by name.
     pub fn ingresses(&self, namespace: &str) -> impl Iterator<Item = &Ingress> {
-        self.ingresses.get(namespace).into_iter().flat_map(BTreeMap::values).map(|held| &held.object)
+        self.ingresses
+            .get(namespace)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .map(|held| &held.object)
     }
 
     /// A trust reference's object.
@@ -453,19 +484,41 @@ impl World {
         let key = seen.key().clone();
         match seen {
             Seen::Monitor(monitor) => {
-                let held = Held { watch: id, round, object: *monitor };
+                let held = Held {
+                    watch: id,
+                    round,
+                    object: *monitor,
+                };
                 self.monitors.insert(key.clone(), held);
                 vec![Touched::Monitor(key)]
             }
             Seen::Secret(secret) => {
                 let of_namespace = self.secrets.entry(key.namespace.clone()).or_default();
-                let old = of_namespace.insert(key.name.clone(), Held { watch: id, round, object: secret });
+                let old = of_namespace.insert(
+                    key.name.clone(),
+                    Held {
+                        watch: id,
+                        round,
+                        object: secret,
+                    },
+                );
                 let new = of_namespace.get(&key.name).map(|held| &held.object);
-                if old.as_ref().map(|held| &held.object) == new { vec![] } else { vec![Touched::Secret(key)] }
+                if old.as_ref().map(|held| &held.object) == new {
+                    vec![]
+                } else {
+                    vec![Touched::Secret(key)]
+                }
             }
             Seen::Ingress(ingress) => {
                 let of_namespace = self.ingresses.entry(key.namespace.clone()).or_default();
-                let old = of_namespace.insert(key.name.clone(), Held { watch: id, round, object: ingress });
+                let old = of_namespace.insert(
+                    key.name.clone(),
+                    Held {
+                        watch: id,
+                        round,
+                        object: ingress,
+                    },
+                );
                 let new = of_namespace.get(&key.name).map(|held| &held.object);
                 if old.as_ref().map(|held| &held.object) == new {
                     vec![]
@@ -475,12 +528,30 @@ impl World {
             }
             Seen::Trust(object) => {
                 let same = self.trust.get(&id).is_some_and(|held| held.object == object);
-                self.trust.insert(id.clone(), Held { watch: id, round, object });
-                if same { vec![] } else { vec![Touched::Namespace(key.namespace)] }
+                self.trust.insert(
+                    id.clone(),
+                    Held {
+                        watch: id,
+                        round,
+                        object,
+                    },
+                );
+                if same {
+                    vec![]
+                } else {
+                    vec![Touched::Namespace(key.namespace)]
+                }
             }
             Seen::SinkSecret(version) => {
                 let same = self.sink_secrets.get(&key).is_some_and(|held| held.object == version);
-                self.sink_secrets.insert(key.clone(), Held { watch: id, round, object: version });
+                self.sink_secrets.insert(
+                    key.clone(),
+                    Held {
+                        watch: id,
+                        round,
+                        object: version,
+                    },
+                );
                 if same { vec![] } else { vec![Touched::SinkSecret(key)] }
             }
         }
@@ -493,7 +564,9 @@ impl World {
                 None => vec![],
             },
             WatchId::Secrets { .. } | WatchId::Secret(_) => {
-                let Some(of_namespace) = self.secrets.get_mut(&key.namespace) else { return vec![] };
+                let Some(of_namespace) = self.secrets.get_mut(&key.namespace) else {
+                    return vec![];
+                };
                 // A Secret that was made again with another type is another watch's by now.
                 if of_namespace.get(&key.name).is_some_and(|held| held.watch == *id) {
                     of_namespace.remove(&key.name);
@@ -503,12 +576,21 @@ impl World {
                 }
             }
             WatchId::Ingresses => {
-                let removed = self.ingresses.get_mut(&key.namespace).and_then(|of| of.remove(&key.name));
-                removed.map(|_| Touched::Namespace(key.namespace.clone())).into_iter().collect()
+                let removed = self
+                    .ingresses
+                    .get_mut(&key.namespace)
+                    .and_then(|of| of.remove(&key.name));
+                removed
+                    .map(|_| Touched::Namespace(key.namespace.clone()))
+                    .into_iter()
+                    .collect()
             }
-            WatchId::Trust(..) => {
-                self.trust.remove(id).map(|_| Touched::Namespace(key.namespace.clone())).into_iter().collect()
-            }
+            WatchId::Trust(..) => self
+                .trust
+                .remove(id)
+                .map(|_| Touched::Namespace(key.namespace.clone()))
+                .into_iter()
+                .collect(),
             WatchId::SinkSecrets { .. } => {
                 if self.sink_secrets.get(key).is_some_and(|held| held.watch == *id) {
                     self.sink_secrets.remove(key);
@@ -522,17 +604,43 @@ impl World {
 
     /// Removes what the watch owned and the list that just ended didn't see.
     fn sweep(&mut self, id: &WatchId, namespace: Option<&str>) -> Vec<Touched> {
-        let began = self.watches.get(id).and_then(|book| book.began.get(&namespace.map(Into::into)));
+        let began = self
+            .watches
+            .get(id)
+            .and_then(|book| book.began.get(&namespace.map(Into::into)));
         let round = began.copied().unwrap_or(0);
         let stale = |watch: &WatchId, seen: u64| watch == id && seen < round;
         let mut gone: HashSet<Key> = HashSet::new();
-        gone.extend(self.monitors.iter().filter(|(_, h)| stale(&h.watch, h.round)).map(|(key, _)| key.clone()));
-        gone.extend(self.sink_secrets.iter().filter(|(_, h)| stale(&h.watch, h.round)).map(|(key, _)| key.clone()));
+        gone.extend(
+            self.monitors
+                .iter()
+                .filter(|(_, h)| stale(&h.watch, h.round))
+                .map(|(key, _)| key.clone()),
+        );
+        gone.extend(
+            self.sink_secrets
+                .iter()
+                .filter(|(_, h)| stale(&h.watch, h.round))
+                .map(|(key, _)| key.clone()),
+        );
         let secrets = self.secrets.iter().flat_map(|(_, of)| of.values());
-        gone.extend(secrets.filter(|h| stale(&h.watch, h.round)).map(|h| h.object.key.clone()));
+        gone.extend(
+            secrets
+                .filter(|h| stale(&h.watch, h.round))
+                .map(|h| h.object.key.clone()),
+        );
         let ingresses = self.ingresses.iter().flat_map(|(_, of)| of.values());
-        gone.extend(ingresses.filter(|h| stale(&h.watch, h.round)).map(|h| h.object.key.clone()));
-        gone.extend(self.trust.values().filter(|h| stale(&h.watch, h.round)).map(|h| h.object.key.clone()));
+        gone.extend(
+            ingresses
+                .filter(|h| stale(&h.watch, h.round))
+                .map(|h| h.object.key.clone()),
+        );
+        gone.extend(
+            self.trust
+                .values()
+                .filter(|h| stale(&h.watch, h.round))
+                .map(|h| h.object.key.clone()),
+        );
         gone.retain(|key| namespace.is_none_or(|namespace| *key.namespace == *namespace));
         gone.iter().flat_map(|key| self.remove(id, key)).collect()
     }

@@ -69,16 +69,26 @@ impl TrustBook {
         let same = |made: &(bool, Vec<Arc<[u8]>>)| {
             made.0 == trust.system
                 && made.1.len() == values.len()
-                && made.1.iter().zip(&values).all(|(one, other)| Arc::ptr_eq(one, other) || one == other)
+                && made
+                    .1
+                    .iter()
+                    .zip(&values)
+                    .all(|(one, other)| Arc::ptr_eq(one, other) || one == other)
         };
         if self.made_of.as_ref().is_some_and(same) {
             // An empty value is a problem as long as it is empty.
-            self.problem = self.problem.take().or_else(|| self.empty(trust.system, trust.references.is_empty()));
+            self.problem = self
+                .problem
+                .take()
+                .or_else(|| self.empty(trust.system, trust.references.is_empty()));
             return;
         }
-        let own = values.iter().map(|value| Anchors::from_pem(value)).fold(None::<Anchors>, |all, more| {
-            Some(all.map_or(more.clone(), |all| all.union(&more)))
-        });
+        let own = values
+            .iter()
+            .map(|value| Anchors::from_pem(value))
+            .fold(None::<Anchors>, |all, more| {
+                Some(all.map_or(more.clone(), |all| all.union(&more)))
+            });
         let all = match (own, trust.system) {
             (Some(own), true) => Arc::new(system.union(&own)),
             (Some(own), false) => Arc::new(own),
@@ -87,11 +97,18 @@ impl TrustBook {
         };
         self.anchors = Some(all);
         self.made_of = Some((trust.system, values));
-        self.problem = self.problem.take().or_else(|| self.empty(trust.system, trust.references.is_empty()));
+        self.problem = self
+            .problem
+            .take()
+            .or_else(|| self.empty(trust.system, trust.references.is_empty()));
     }
 
     fn empty(&self, system: bool, no_references: bool) -> Option<String> {
-        let values = self.made_of.as_ref().map(|(_, values)| values.as_slice()).unwrap_or_default();
+        let values = self
+            .made_of
+            .as_ref()
+            .map(|(_, values)| values.as_slice())
+            .unwrap_or_default();
         let without = values.iter().any(|value| Anchors::from_pem(value).is_empty());
         (without || (!system && no_references))
             .then(|| "a reference of `trust` holds no certificate; put the CA's PEM into it".to_owned())
@@ -103,7 +120,13 @@ enum Reference {
     Problem(String),
 }
 
-fn reference(namespace: &str, kind: TrustRefKind, name: &str, key: &str, world: &World) -> Result<Arc<[u8]>, Reference> {
+fn reference(
+    namespace: &str,
+    kind: TrustRefKind,
+    name: &str,
+    key: &str,
+    world: &World,
+) -> Result<Arc<[u8]>, Reference> {
     let trust_kind = match kind {
         TrustRefKind::ConfigMap => TrustKind::ConfigMap,
         TrustRefKind::Secret => TrustKind::Secret,
@@ -117,7 +140,9 @@ fn reference(namespace: &str, kind: TrustRefKind, name: &str, key: &str, world: 
             let keys: Vec<&str> = object.values.keys().take(8).map(|key| &**key).collect();
             Reference::Problem(format!("{what} has no key {key}; keys: {}", keys.join(", ")))
         }),
-        None if state == WatchState::Forbidden => problem(format!("{what} can't be read: grant certmon `list` and `watch`")),
+        None if state == WatchState::Forbidden => {
+            problem(format!("{what} can't be read: grant certmon `list` and `watch`"))
+        }
         None if !listed => Err(Reference::Pending),
         None => problem(format!("{what} does not exist")),
     }
@@ -172,9 +197,16 @@ impl Judged {
             },
             place if !resolved.places.contains_key(place) => {
                 // What a limit leaves out is not gone.
-                if resolved.complete && resolved.unchecked == 0 { Standing::Gone } else { Standing::NotLooked }
+                if resolved.complete && resolved.unchecked == 0 {
+                    Standing::Gone
+                } else {
+                    Standing::NotLooked
+                }
             }
-            place => self.judged_at.get(place).map_or(Standing::NotLooked, |at| Standing::Judged { looked_at: *at }),
+            place => self
+                .judged_at
+                .get(place)
+                .map_or(Standing::NotLooked, |at| Standing::Judged { looked_at: *at }),
         }
     }
 
@@ -188,7 +220,9 @@ impl Judged {
     }
 
     fn settled(&self, places: &BTreeSet<Place>) -> bool {
-        places.iter().all(|place| self.looked_at.contains(place) || matches!(place, Place::Secret { .. }))
+        places
+            .iter()
+            .all(|place| self.looked_at.contains(place) || matches!(place, Place::Secret { .. }))
     }
 }
 
@@ -198,20 +232,37 @@ pub fn judge(judging: Judging<'_>, parsed: &Parsed, resolved: &Resolved, now: Da
     let mut judged = Judged::default();
     for (place, watched) in &resolved.places {
         match watched {
-            Watched::Stored { value: Some(value), with_anchors } => {
+            Watched::Stored {
+                value: Some(value),
+                with_anchors,
+            } => {
                 let path = stored_path(judging.trust, judging.paths, place, value, now);
                 let (path, dispensable) = path.map_or((None, vec![]), |(path, dispensable)| (Some(path), dispensable));
-                let expected = StoredExpectation { named: true, with_anchors: *with_anchors, path, dispensable };
+                let expected = StoredExpectation {
+                    named: true,
+                    with_anchors: *with_anchors,
+                    path,
+                    dispensable,
+                };
                 judged.stored(place, value, &expected, parsed, now);
             }
             Watched::Stored { value: None, .. } => judged.missing(place, parsed, now),
-            Watched::Served { target, server_name, secret, from_object, without_address: _ } => {
+            Watched::Served {
+                target,
+                server_name,
+                secret,
+                from_object,
+                without_address: _,
+            } => {
                 let beside = match secret {
                     StoredBeside::Value(value) => Some(value),
                     StoredBeside::None | StoredBeside::Missing => None,
                 };
-                let expected =
-                    DialledExpectation { server_name, secret: beside.map(AsRef::as_ref), from_object: *from_object };
+                let expected = DialledExpectation {
+                    server_name,
+                    secret: beside.map(AsRef::as_ref),
+                    from_object: *from_object,
+                };
                 match (target, judging.dialled.get(place)) {
                     (Some(_), Some(dialled)) => judged.served(place, dialled, &expected, parsed, now),
                     (Some(_), None) => judged.unseen(place),
@@ -238,7 +289,9 @@ fn stored_path(
     if book.problem.is_some() || !book.complete {
         return Some((PathVerdict::NotJudged, vec![]));
     }
-    let Content::Chain(chain) = &value.content else { return None };
+    let Content::Chain(chain) = &value.content else {
+        return None;
+    };
     if let Some((of, by, verdict, dispensable)) = paths.get(place)
         && Arc::ptr_eq(of, value)
         && *by == anchors.id()
@@ -247,8 +300,15 @@ fn stored_path(
     }
     let mut judge = |chain: &_| trust::judge(chain, anchors, &[], now);
     let verdict = judge(chain);
-    let dispensable = if verdict == PathVerdict::Trusted { trust::dispensable(chain, &mut judge) } else { vec![] };
-    paths.insert(place.clone(), (value.clone(), anchors.id(), verdict, dispensable.clone()));
+    let dispensable = if verdict == PathVerdict::Trusted {
+        trust::dispensable(chain, &mut judge)
+    } else {
+        vec![]
+    };
+    paths.insert(
+        place.clone(),
+        (value.clone(), anchors.id(), verdict, dispensable.clone()),
+    );
     Some((verdict, dispensable))
 }
 
@@ -258,7 +318,11 @@ impl Judged {
     }
 
     fn counts(&mut self, place: &Place, leaf: Option<Leaf>, judged: bool) {
-        self.places.push(PlaceReport { place: place.clone(), leaf, judged });
+        self.places.push(PlaceReport {
+            place: place.clone(),
+            leaf,
+            judged,
+        });
     }
 
     fn stored(
@@ -269,7 +333,8 @@ impl Judged {
         parsed: &Parsed,
         now: DateTime<Utc>,
     ) {
-        self.sightings.extend(assess_stored(place, value, expected, &parsed.policy, now));
+        self.sightings
+            .extend(assess_stored(place, value, expected, &parsed.policy, now));
         self.next(assess::next_change_stored(value, expected, &parsed.policy, now));
         self.judged_at.insert(place.clone(), now);
         self.present.insert(place.clone(), Present::Stored(value.clone()));
@@ -278,7 +343,12 @@ impl Judged {
 
     fn missing(&mut self, place: &Place, parsed: &Parsed, now: DateTime<Utc>) {
         let name = place.object().map_or("", |(_, name)| name);
-        self.sightings.extend(assess_missing_secret(place, MissingSecret::Absent { name }, &parsed.policy, now));
+        self.sightings.extend(assess_missing_secret(
+            place,
+            MissingSecret::Absent { name },
+            &parsed.policy,
+            now,
+        ));
         self.judged_at.insert(place.clone(), now);
         self.counts(place, None, true);
     }
@@ -295,14 +365,19 @@ impl Judged {
             self.unseen(place);
             return;
         }
-        self.sightings.extend(assess_dialled(place, dialled, expected, &parsed.policy, now));
+        self.sightings
+            .extend(assess_dialled(place, dialled, expected, &parsed.policy, now));
         self.next(assess::next_change_dialled(dialled, expected, &parsed.policy, now));
         self.looked_at.insert(place.clone());
-        self.present.insert(place.clone(), Present::Served(Box::new(dialled.clone())));
+        self.present
+            .insert(place.clone(), Present::Served(Box::new(dialled.clone())));
         if let Some(at) = dialled.judged_at() {
             self.judged_at.insert(place.clone(), at);
         }
-        let first = dialled.seen().map(|(_, seen)| seen).min_by_key(|seen| leaf_of_seen(seen).not_after);
+        let first = dialled
+            .seen()
+            .map(|(_, seen)| seen)
+            .min_by_key(|seen| leaf_of_seen(seen).not_after);
         let refused = dialled.problems().any(|problem| problem == DialProblem::NotPermitted);
         // A target of an object that the guard refuses is no place.
         if first.is_some() || !(refused && expected.from_object) {
@@ -324,7 +399,13 @@ impl Judged {
         now: DateTime<Utc>,
     ) {
         let Some(value) = value else { return };
-        self.sightings.extend(assess_ingress_secret(place, expected.server_name, value, &parsed.policy, now));
+        self.sightings.extend(assess_ingress_secret(
+            place,
+            expected.server_name,
+            value,
+            &parsed.policy,
+            now,
+        ));
         self.judged_at.insert(place.clone(), now);
         self.looked_at.insert(place.clone());
         self.present.insert(place.clone(), Present::Stored(value.clone()));
@@ -351,9 +432,14 @@ impl Judged {
                 continue;
             }
             let least = least as usize;
-            let message = format!("selects {}, fewer than the {least} that `minCertificates` asks for", count(found, "certificate"));
+            let message = format!(
+                "selects {}, fewer than the {least} that `minCertificates` asks for",
+                count(found, "certificate")
+            );
             self.sightings.push(of_place(
-                Place::Source { name: source.name.clone() },
+                Place::Source {
+                    name: source.name.clone(),
+                },
                 Finding::TooFewCertificates,
                 message,
                 Hold::Grace,
@@ -369,17 +455,32 @@ impl Judged {
             "selects {} more than may be checked; raise `limits.maxCertificates` or split the monitor",
             count(resolved.unchecked as usize, "place")
         );
-        self.sightings.push(of_place(Place::Monitor, Finding::LimitExceeded, message, Hold::No));
+        self.sightings
+            .push(of_place(Place::Monitor, Finding::LimitExceeded, message, Hold::No));
     }
 }
 
 fn of_place(place: Place, finding: Finding, message: String, hold: Hold) -> Sighting {
-    let facts = Facts { message, ..Facts::default() };
-    Sighting { finding, severity: Severity::Warning, place, role: Role::Leaf, facts, hold }
+    let facts = Facts {
+        message,
+        ..Facts::default()
+    };
+    Sighting {
+        finding,
+        severity: Severity::Warning,
+        place,
+        role: Role::Leaf,
+        facts,
+        hold,
+    }
 }
 
 fn leaf_of(leaf: &Certificate) -> Leaf {
-    Leaf { fingerprint: leaf.fingerprint, name: leaf.name.clone(), not_after: leaf.not_after }
+    Leaf {
+        fingerprint: leaf.fingerprint,
+        name: leaf.name.clone(),
+        not_after: leaf.not_after,
+    }
 }
 
 fn leaf_of_seen(seen: &Seen) -> Leaf {
@@ -387,9 +488,23 @@ fn leaf_of_seen(seen: &Seen) -> Leaf {
         Seen::Served(served) => leaf_of(&served.chain.leaf),
         Seen::Remembered(remembered) => Leaf {
             fingerprint: remembered.leaf.fingerprint,
-            name: remembered.leaf.facts.name.clone().unwrap_or_else(|| certmon_core::text::PeerText::sanitise("")),
+            name: remembered
+                .leaf
+                .facts
+                .name
+                .clone()
+                .unwrap_or_else(|| certmon_core::text::PeerText::sanitise("")),
             not_after: remembered.leaf.not_after,
         },
+    }
+}
+
+/// The leaf of the certificate that is stored beside a host.
+#[must_use]
+pub fn leaf_beside(secret: &StoredBeside) -> Option<Fingerprint> {
+    match secret {
+        StoredBeside::Value(value) => value.content.leaf().map(|leaf| leaf.fingerprint),
+        StoredBeside::None | StoredBeside::Missing => None,
     }
 }
 
@@ -403,7 +518,12 @@ pub fn take_look(
     system: &Arc<Anchors>,
     now: DateTime<Utc>,
 ) {
-    let Watched::Served { secret, from_object, .. } = watched else { return };
+    let Watched::Served {
+        secret, from_object, ..
+    } = watched
+    else {
+        return;
+    };
     let value = match secret {
         StoredBeside::Value(value) => Some(value),
         StoredBeside::None | StoredBeside::Missing => None,
@@ -415,13 +535,21 @@ pub fn take_look(
     };
     let context = LookContext {
         from_object: *from_object,
-        secret_leaf: value.and_then(|value| value.content.leaf()).map(|leaf| leaf.fingerprint),
+        secret_leaf: value
+            .and_then(|value| value.content.leaf())
+            .map(|leaf| leaf.fingerprint),
         failure_threshold: parsed.policy.failure_threshold,
     };
-    let known: Vec<Arc<Certificate>> = value.map(|value| value.content.certificates().cloned().collect()).unwrap_or_default();
+    let known: Vec<Arc<Certificate>> = value
+        .map(|value| value.content.certificates().cloned().collect())
+        .unwrap_or_default();
     let unjudged = book.problem.is_some() || !book.complete;
     let mut judge = |chain: &_| {
-        if unjudged { PathVerdict::NotJudged } else { trust::judge(chain, &anchors, &known, now) }
+        if unjudged {
+            PathVerdict::NotJudged
+        } else {
+            trust::judge(chain, &anchors, &known, now)
+        }
     };
     dialled.look(look, context, &mut judge, now);
 }
@@ -457,7 +585,11 @@ pub fn remember(ledger: &mut Ledger, dialled: &BTreeMap<Place, Dialled>, complet
 #[must_use]
 pub fn recall(place: &Place, ledger: &Ledger, now: DateTime<Utc>) -> Dialled {
     let of_place = |alert: &&certmon_core::ledger::Alert| alert.place == *place && alert.ended.is_none();
-    let unreachable = ledger.alerts.values().filter(of_place).any(|alert| alert.finding.kind() == AlertKind::Reach);
+    let unreachable = ledger
+        .alerts
+        .values()
+        .filter(of_place)
+        .any(|alert| alert.finding.kind() == AlertKind::Reach);
     let empty = BTreeMap::new();
     let seen = ledger.seen.get(&place.to_string()).unwrap_or(&empty);
     Dialled::restore(seen, &ledger.facts, unreachable, now)

@@ -112,7 +112,10 @@ impl Trouble {
 /// Resolves a monitor's spec. `open` says which places have an open alert: they stay checked where a limit bites.
 #[must_use]
 pub fn resolve(namespace: &str, parsed: &Parsed, world: &World, open: &dyn Fn(&Place) -> bool) -> Resolved {
-    let mut resolved = Resolved { complete: true, ..Resolved::default() };
+    let mut resolved = Resolved {
+        complete: true,
+        ..Resolved::default()
+    };
     for source in &parsed.sources {
         let mut found = Found::new(namespace, parsed, world);
         match &source.kind {
@@ -144,7 +147,11 @@ pub fn resolve(namespace: &str, parsed: &Parsed, world: &World, open: &dyn Fn(&P
 /// Keeps the places with an open alert, then the first by name: `max` in all, [`MOST_DIALLED`] of those that are dialled.
 fn limit(resolved: &mut Resolved, max: usize, open: &dyn Fn(&Place) -> bool) {
     let is_dialled = |watched: &Watched| matches!(watched, Watched::Served { target: Some(_), .. });
-    let mut by_rank: Vec<(bool, Place)> = resolved.places.keys().map(|place| (!open(place), place.clone())).collect();
+    let mut by_rank: Vec<(bool, Place)> = resolved
+        .places
+        .keys()
+        .map(|place| (!open(place), place.clone()))
+        .collect();
     by_rank.sort();
     let (mut kept, mut dialled) = (0, 0);
     for (_, place) in by_rank {
@@ -172,11 +179,23 @@ struct Found<'a> {
 
 impl<'a> Found<'a> {
     fn new(namespace: &'a str, parsed: &'a Parsed, world: &'a World) -> Self {
-        Self { namespace, parsed, world, places: BTreeMap::new(), trouble: None, complete: true, hint: None }
+        Self {
+            namespace,
+            parsed,
+            world,
+            places: BTreeMap::new(),
+            trouble: None,
+            complete: true,
+            hint: None,
+        }
     }
 
     fn endpoint(&mut self, host: &Host, port: u16, server_name: &Host) {
-        let place = Place::Endpoint { host: host.clone(), port, server_name: server_name.clone() };
+        let place = Place::Endpoint {
+            host: host.clone(),
+            port,
+            server_name: server_name.clone(),
+        };
         let watched = Watched::Served {
             target: Some(self.target(vec![(host.clone(), port, Provenance::FreeText)], server_name)),
             server_name: server_name.clone(),
@@ -198,7 +217,11 @@ impl<'a> Found<'a> {
     }
 
     fn secret_place(&self, name: &str, key: &str) -> Place {
-        Place::Secret { namespace: self.namespace.into(), name: name.into(), key: key.into() }
+        Place::Secret {
+            namespace: self.namespace.into(),
+            name: name.into(),
+            key: key.into(),
+        }
     }
 
     /// Notes how a watch does. Returns whether it was read completely.
@@ -228,23 +251,44 @@ impl<'a> Found<'a> {
             complete &= self.watch(&id, &format!("Secrets of type {type_}"));
         }
         let with_anchors = choice.keys.iter().any(|key| glob(key, "ca.crt"));
-        let main_key = choice.keys.iter().find(|key| !key.contains('*')).map_or("tls.crt", |key| &**key);
+        let main_key = choice
+            .keys
+            .iter()
+            .find(|key| !key.contains('*'))
+            .map_or("tls.crt", |key| &**key);
         let mut seen = BTreeSet::new();
-        for secret in self.world.secrets(self.namespace).filter(|secret| choice.types.contains(&*secret.type_)) {
+        for secret in self
+            .world
+            .secrets(self.namespace)
+            .filter(|secret| choice.types.contains(&*secret.type_))
+        {
             let by_name = choice.names.contains(&secret.key.name);
-            let by_label = choice.selector.as_ref().is_some_and(|matcher| matcher.selector.matches(&secret.labels));
+            let by_label = choice
+                .selector
+                .as_ref()
+                .is_some_and(|matcher| matcher.selector.matches(&secret.labels));
             if !by_name && !by_label {
                 continue;
             }
             seen.insert(secret.key.name.clone());
             let values = chosen_values(secret, choice);
             if by_name && values.is_empty() {
-                let value = StoredValue { fault: Some(DataFault::NoCertificate), ..StoredValue::default() };
-                let watched = Watched::Stored { value: Some(Arc::new(value)), with_anchors: false };
-                self.places.insert(self.secret_place(&secret.key.name, main_key), watched);
+                let value = StoredValue {
+                    fault: Some(DataFault::NoCertificate),
+                    ..StoredValue::default()
+                };
+                let watched = Watched::Stored {
+                    value: Some(Arc::new(value)),
+                    with_anchors: false,
+                };
+                self.places
+                    .insert(self.secret_place(&secret.key.name, main_key), watched);
             }
             for (key, value) in values {
-                let watched = Watched::Stored { value: Some(value.clone()), with_anchors };
+                let watched = Watched::Stored {
+                    value: Some(value.clone()),
+                    with_anchors,
+                };
                 self.places.insert(self.secret_place(&secret.key.name, key), watched);
             }
         }
@@ -253,11 +297,18 @@ impl<'a> Found<'a> {
         }
         let missing: Vec<&Box<str>> = choice.names.iter().filter(|name| !seen.contains(*name)).collect();
         for name in &missing {
-            let watched = Watched::Stored { value: None, with_anchors: false };
+            let watched = Watched::Stored {
+                value: None,
+                with_anchors: false,
+            };
             self.places.insert(self.secret_place(name, main_key), watched);
         }
         if let Some(first) = missing.first() {
-            let more = if missing.len() > 1 { format!(" (and {} more)", missing.len() - 1) } else { String::new() };
+            let more = if missing.len() > 1 {
+                format!(" (and {} more)", missing.len() - 1)
+            } else {
+                String::new()
+            };
             let text = format!(
                 "Secret {}/{first} does not exist, or is not of type {}{more}",
                 self.namespace,
@@ -291,20 +342,27 @@ impl<'a> Found<'a> {
             for other in held.iter().filter_map(|secret| secret.labels.get(label)) {
                 *values.entry(other).or_default() += 1;
             }
-            let near = values.iter().max_by_key(|(other, number)| (common_prefix(other, value), **number));
+            let near = values
+                .iter()
+                .max_by_key(|(other, number)| (common_prefix(other, value), **number));
             let near = near.map_or_else(
                 || format!("none of {number} of type {types} has that label"),
                 |(other, of)| format!("{of} of {number} of type {types} have {label}={other}"),
             );
             return format!("label {label}={value} matches no Secret in namespace {namespace}; {near}");
         }
-        format!("no Secret of type {types} in namespace {namespace} matches {}", matcher.text)
+        format!(
+            "no Secret of type {types} in namespace {namespace} matches {}",
+            matcher.text
+        )
     }
 
     fn ingresses(&mut self, choice: &IngressChoice) {
         let world = self.world;
         let complete = self.watch(&WatchId::Ingresses, "Ingresses");
-        let tls = WatchId::Secrets { type_: "kubernetes.io/tls".into() };
+        let tls = WatchId::Secrets {
+            type_: "kubernetes.io/tls".into(),
+        };
         let secrets_complete = self.watch(&tls, "Secrets of type kubernetes.io/tls");
         let mut plain = 0;
         for ingress in world.ingresses(self.namespace) {
@@ -345,7 +403,10 @@ impl<'a> Found<'a> {
         let read = secret.is_some() || (secrets_complete && self.world.listed(&by_name, self.namespace).1);
         self.complete &= read;
         if stored && read {
-            let watched = Watched::Stored { value: value.clone(), with_anchors: true };
+            let watched = Watched::Stored {
+                value: value.clone(),
+                with_anchors: true,
+            };
             self.places.insert(self.secret_place(name, "tls.crt"), watched);
         }
         value.map_or(StoredBeside::Missing, StoredBeside::Value)
@@ -383,13 +444,21 @@ fn dialled_hosts(ingress: &Ingress, host: &Host, choice: &IngressChoice) -> Vec<
     }
     let addresses = ingress.addresses.iter().map(|address| {
         // One port per address: 443 where the status names it, else the first that it names.
-        let named = address.ports.iter().find(|&&named| named == 443).or(address.ports.first());
+        let named = address
+            .ports
+            .iter()
+            .find(|&&named| named == 443)
+            .or(address.ports.first());
         match named {
             Some(&named) => (address.host.clone(), named, Provenance::ObjectStatusPort),
             None => (address.host.clone(), choice.port, Provenance::ObjectStatus),
         }
     });
-    addresses.collect::<BTreeSet<_>>().into_iter().take(MOST_ADDRESSES).collect()
+    addresses
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .take(MOST_ADDRESSES)
+        .collect()
 }
 
 /// The values of a Secret that a source chooses. A pattern only searches: what holds no certificate there is nothing.
@@ -413,5 +482,9 @@ fn common_prefix(a: &str, b: &str) -> usize {
 /// "1 Secret", "2 Secrets".
 #[must_use]
 pub fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
 }

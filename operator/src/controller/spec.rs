@@ -56,7 +56,7 @@ pub struct Trust {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// Between looks, 1 min – 168 h.
-    pub interval: TimeDelta,
+    pub interval: Duration,
     /// For one address, 1–30 s.
     pub timeout: Duration,
     /// Which addresses of a name.
@@ -126,14 +126,27 @@ pub struct Matcher {
 
 impl Matcher {
     fn everything() -> Self {
-        Self { selector: Selector::default(), text: String::new(), equal: vec![] }
+        Self {
+            selector: Selector::default(),
+            text: String::new(),
+            equal: vec![],
+        }
     }
 
     fn parse(path: &str, wire: &LabelSelector) -> Result<Self, InvalidSpec> {
         let selector =
             Selector::try_from(wire.clone()).map_err(|_| invalid(path, "is not a label selector that can be used"))?;
-        let equal = wire.match_labels.iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
-        Ok(Self { text: selector.to_string(), selector, equal })
+        let equal = wire
+            .match_labels
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        Ok(Self {
+            text: selector.to_string(),
+            selector,
+            equal,
+        })
     }
 }
 
@@ -147,7 +160,10 @@ pub struct Sink {
 }
 
 fn invalid(path: impl Into<String>, problem: impl Into<String>) -> InvalidSpec {
-    InvalidSpec { path: path.into(), problem: problem.into() }
+    InvalidSpec {
+        path: path.into(),
+        problem: problem.into(),
+    }
 }
 
 /// Parses a spec.
@@ -155,10 +171,7 @@ fn invalid(path: impl Into<String>, problem: impl Into<String>) -> InvalidSpec {
 /// # Errors
 /// The first field that can't be used.
 pub fn parse(spec: &crd::CertificateMonitorSpec) -> Result<Parsed, InvalidSpec> {
-    fn each<W, T>(
-        wire: &[W],
-        parse: impl Fn(usize, &W) -> Result<T, InvalidSpec>,
-    ) -> Result<Vec<T>, InvalidSpec> {
+    fn each<W, T>(wire: &[W], parse: impl Fn(usize, &W) -> Result<T, InvalidSpec>) -> Result<Vec<T>, InvalidSpec> {
         wire.iter().enumerate().map(|(at, wire)| parse(at, wire)).collect()
     }
     let policy = Policy {
@@ -187,11 +200,18 @@ fn duration(path: &str, wire: &crd::WireDuration) -> Result<TimeDelta, InvalidSp
 
 fn thresholds(wire: &crd::Thresholds) -> Result<Thresholds, InvalidSpec> {
     let level = |path: &str, level: &crd::ThresholdLevel| {
-        let remaining = level.remaining.as_ref().map(|text| duration(&format!("{path}.remaining"), text)).transpose()?;
+        let remaining = level
+            .remaining
+            .as_ref()
+            .map(|text| duration(&format!("{path}.remaining"), text))
+            .transpose()?;
         if remaining.is_none() && level.remaining_percent.is_none() {
             return Err(invalid(path, "must set `remaining`, `remainingPercent` or both"));
         }
-        Ok(Limit { remaining, remaining_percent: level.remaining_percent })
+        Ok(Limit {
+            remaining,
+            remaining_percent: level.remaining_percent,
+        })
     };
     Ok(Thresholds {
         warning: level("spec.thresholds.warning", &wire.warning)?,
@@ -236,7 +256,13 @@ fn trust(wire: &crd::Trust) -> Trust {
         references: wire
             .ca_certificate_refs
             .iter()
-            .map(|reference| (reference.kind, reference.name.as_str().into(), reference.key.as_str().into()))
+            .map(|reference| {
+                (
+                    reference.kind,
+                    reference.name.as_str().into(),
+                    reference.key.as_str().into(),
+                )
+            })
             .collect(),
     }
 }
@@ -251,7 +277,7 @@ fn probe(wire: &crd::Probe) -> Result<Probe, InvalidSpec> {
         return Err(invalid("spec.probe.timeout", "must be between 1s and 30s"));
     }
     Ok(Probe {
-        interval,
+        interval: interval.to_std().unwrap_or(Duration::from_secs(3600)),
         timeout: timeout.to_std().unwrap_or(Duration::from_secs(10)),
         addresses: match wire.addresses {
             crd::AddressChoice::All => Addresses::All,
@@ -289,11 +315,18 @@ fn source(at: usize, wire: &crd::Source) -> Result<Source, InvalidSpec> {
             port: ingresses.port,
         }),
         crd::SourceKind::Endpoints(endpoints) => {
-            let parsed = endpoints.iter().enumerate().map(|(at, wire)| endpoint(&format!("{path}.endpoints[{at}]"), wire));
+            let parsed = endpoints
+                .iter()
+                .enumerate()
+                .map(|(at, wire)| endpoint(&format!("{path}.endpoints[{at}]"), wire));
             SourceKind::Endpoints(parsed.collect::<Result<_, _>>()?)
         }
     };
-    Ok(Source { name: wire.name.as_str().into(), min_certificates: wire.min_certificates, kind })
+    Ok(Source {
+        name: wire.name.as_str().into(),
+        min_certificates: wire.min_certificates,
+        kind,
+    })
 }
 
 fn endpoint(path: &str, wire: &crd::Endpoint) -> Result<(Host, u16, Host), InvalidSpec> {
@@ -311,22 +344,36 @@ fn endpoint(path: &str, wire: &crd::Endpoint) -> Result<(Host, u16, Host), Inval
 
 fn sink(at: usize, wire: &crd::Sink) -> Result<Sink, InvalidSpec> {
     let path = format!("spec.sinks[{at}]");
-    let kind = wire.kind().ok_or_else(|| invalid(&path, "must have exactly one of `slack`, `email`, `webhook`"))?;
+    let kind = wire
+        .kind()
+        .ok_or_else(|| invalid(&path, "must have exactly one of `slack`, `email`, `webhook`"))?;
     let kind = match kind {
-        crd::SinkKind::Slack(slack) => {
-            SinkKind::Slack { channel: slack.channel.clone(), secret: slack.secret_ref.name.clone() }
-        }
-        crd::SinkKind::Email(email) => SinkKind::Email { to: email.to.clone(), secret: email.secret_ref.name.clone() },
+        crd::SinkKind::Slack(slack) => SinkKind::Slack {
+            channel: slack.channel.clone(),
+            secret: slack.secret_ref.name.clone(),
+        },
+        crd::SinkKind::Email(email) => SinkKind::Email {
+            to: email.to.clone(),
+            secret: email.secret_ref.name.clone(),
+        },
         crd::SinkKind::Webhook(webhook) => SinkKind::Webhook(match (&webhook.url, &webhook.secret_ref) {
             (None, Some(secret)) => WebhookTarget::Secret(secret.name.clone()),
             (Some(url), None) => WebhookTarget::Url(url.clone()),
-            _ => return Err(invalid(format!("{path}.webhook"), "must have exactly one of `url` or `secretRef`")),
+            _ => {
+                return Err(invalid(
+                    format!("{path}.webhook"),
+                    "must have exactly one of `url` or `secretRef`",
+                ));
+            }
         }),
     };
     let repeat = |field: &str, wire: &crd::RepeatInterval| match wire.repeat() {
         Some(crd::Repeat::Never) => Ok(None),
         Some(crd::Repeat::Every(every)) => Ok(TimeDelta::from_std(every).ok()),
-        None => Err(invalid(format!("{path}.repeatInterval.{field}"), "must be a duration such as 7d, or Never")),
+        None => Err(invalid(
+            format!("{path}.repeatInterval.{field}"),
+            "must be a duration such as 7d, or Never",
+        )),
     };
     let manners = SinkManners {
         name: wire.name.as_str().into(),
@@ -344,7 +391,8 @@ fn sink(at: usize, wire: &crd::Sink) -> Result<Sink, InvalidSpec> {
 
 fn silence(at: usize, wire: &crd::Silence) -> Result<Silence, InvalidSpec> {
     let finding = |name: &String| {
-        name.parse().map_err(|_| invalid(format!("spec.silences[{at}].findings"), "must be names of findings"))
+        name.parse()
+            .map_err(|_| invalid(format!("spec.silences[{at}].findings"), "must be names of findings"))
     };
     Ok(Silence {
         name: wire.name.as_str().into(),

@@ -126,7 +126,12 @@ pub fn build(
     new.last_handled_check_request = report.check_handled.map(ToOwned::to_owned);
     new.last_handled_test_request = report.test_handled.map(ToOwned::to_owned);
     let counts = new.certificates.clone().unwrap_or_default();
-    new.conditions = conditions::build(old.map_or(&[], |old| &old.conditions), report, &counts, now.trunc_subsecs(0));
+    new.conditions = conditions::build(
+        old.map_or(&[], |old| &old.conditions),
+        report,
+        &counts,
+        now.trunc_subsecs(0),
+    );
     if report.stalled.is_none() && !report.suspended {
         new.summary = text::summary(report, &counts, &new);
     }
@@ -139,7 +144,10 @@ fn facts(report: &Report<'_>) -> crd::CertificateMonitorStatus {
     crd::CertificateMonitorStatus {
         certificates: Some(counts(report)),
         next_expiry: next_expiry(report),
-        problems: unsilenced.take(MOST_PROBLEMS).map(|finding| problem(report, finding)).collect(),
+        problems: unsilenced
+            .take(MOST_PROBLEMS)
+            .map(|finding| problem(report, finding))
+            .collect(),
         sources: report.resolved.sources.iter().map(source).collect(),
         sinks: report.sinks.iter().map(sink).collect(),
         ..crd::CertificateMonitorStatus::default()
@@ -169,12 +177,16 @@ fn counts(report: &Report<'_>) -> crd::CertificateCounts {
             entry.0 = entry.0.max(Some(finding.sighting.severity));
         }
     }
-    let mut counts = crd::CertificateCounts { unchecked: report.resolved.unchecked, ..crd::CertificateCounts::default() };
+    let mut counts = crd::CertificateCounts {
+        unchecked: report.resolved.unchecked,
+        ..crd::CertificateCounts::default()
+    };
     for group in groups(report) {
         counts.total += 1;
         let findings = group.iter().filter_map(|place| worst.get(&place.place));
-        let (severity, silenced) =
-            findings.fold((None, false), |(severity, silenced), (s, quiet)| (severity.max(*s), silenced || *quiet));
+        let (severity, silenced) = findings.fold((None, false), |(severity, silenced), (s, quiet)| {
+            (severity.max(*s), silenced || *quiet)
+        });
         match (severity, silenced) {
             (Some(Severity::Critical), _) => counts.critical += 1,
             (Some(Severity::Warning), _) => counts.warning += 1,
@@ -189,7 +201,11 @@ fn counts(report: &Report<'_>) -> crd::CertificateCounts {
 /// The first end that is still to come, of places that aren't silenced.
 fn next_expiry(report: &Report<'_>) -> Option<crd::NextExpiry> {
     let quiet = |place: &Place| {
-        let mut of_place = report.findings.iter().filter(|finding| finding.sighting.place == *place).peekable();
+        let mut of_place = report
+            .findings
+            .iter()
+            .filter(|finding| finding.sighting.place == *place)
+            .peekable();
         of_place.peek().is_some() && of_place.all(|finding| finding.silenced)
     };
     let expired = |place: &Place| {
@@ -204,14 +220,20 @@ fn next_expiry(report: &Report<'_>) -> Option<crd::NextExpiry> {
         .collect();
     ends.sort();
     let next = ends.iter().find(|(_, place)| !expired(place) && !quiet(place));
-    next.map(|(end, place)| crd::NextExpiry { certificate: text::short_title(place), time: (*end).into() })
+    next.map(|(end, place)| crd::NextExpiry {
+        certificate: text::short_title(place),
+        time: (*end).into(),
+    })
 }
 
 fn problem(report: &Report<'_>, finding: &FindingReport<'_>) -> crd::Problem {
     let _ = report;
     crd::Problem {
         certificate: text::cut(&text::title_with_name(finding.sighting), 256),
-        finding: text::cut(&format!("{}: {}", finding.sighting.finding, finding.sighting.facts.message), 1024),
+        finding: text::cut(
+            &format!("{}: {}", finding.sighting.finding, finding.sighting.facts.message),
+            1024,
+        ),
         severity: severity(finding.sighting.severity),
         since: finding.since.into(),
     }
@@ -225,7 +247,11 @@ fn severity(severity: Severity) -> crd::Severity {
 }
 
 fn source(source: &SourceReport) -> crd::SourceState {
-    let problem = source.trouble.as_ref().map(|trouble| trouble.text().to_owned()).or_else(|| source.hint.clone());
+    let problem = source
+        .trouble
+        .as_ref()
+        .map(|trouble| trouble.text().to_owned())
+        .or_else(|| source.hint.clone());
     crd::SourceState {
         name: source.name.to_string(),
         selected: u32::try_from(source.places.len()).unwrap_or(u32::MAX),

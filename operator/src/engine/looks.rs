@@ -32,7 +32,10 @@ impl Looks {
         if self.in_flight >= IN_FLIGHT {
             return None;
         }
-        self.queue.iter().find(|(_, target)| self.has_share(&target.namespace)).map(|(due, _)| *due)
+        self.queue
+            .iter()
+            .find(|(_, target)| self.has_share(&target.namespace))
+            .map(|(due, _)| *due)
     }
 
     fn has_share(&self, namespace: &str) -> bool {
@@ -62,7 +65,12 @@ impl Looks {
 
     /// A monitor is gone.
     pub(super) fn forget(&mut self, key: &Key) {
-        let targets: Vec<DialTarget> = self.slots.keys().filter(|target| target.namespace == key.namespace).cloned().collect();
+        let targets: Vec<DialTarget> = self
+            .slots
+            .keys()
+            .filter(|target| target.namespace == key.namespace)
+            .cloned()
+            .collect();
         for target in targets {
             if let Some(slot) = self.slots.get_mut(&target) {
                 slot.subscribers.retain(|(of, _), _| of != key);
@@ -92,7 +100,10 @@ impl Looks {
             return None;
         }
         let ready = self.queue.iter().take_while(|(due, _)| *due <= now);
-        let (due, target) = ready.clone().find(|(_, target)| self.has_share(&target.namespace))?.clone();
+        let (due, target) = ready
+            .clone()
+            .find(|(_, target)| self.has_share(&target.namespace))?
+            .clone();
         self.queue.remove(&(due, target.clone()));
         if let Some(slot) = self.slots.get_mut(&target) {
             slot.in_flight = true;
@@ -111,7 +122,9 @@ impl Looks {
                 self.of_namespace.remove(&target.namespace);
             }
         }
-        let Some(slot) = self.slots.get_mut(target) else { return vec![] };
+        let Some(slot) = self.slots.get_mut(target) else {
+            return vec![];
+        };
         slot.in_flight = false;
         let concerned: Vec<(Key, Place)> = slot.subscribers.keys().cloned().collect();
         if concerned.is_empty() {
@@ -133,9 +146,15 @@ impl Engine {
             let lost = target.clone();
             self.tasks.spawn(async move {
                 use futures::FutureExt;
-                let look = std::panic::AssertUnwindSafe(probe.look(target.clone())).catch_unwind().await;
+                let look = std::panic::AssertUnwindSafe(probe.look(target.clone()))
+                    .catch_unwind()
+                    .await;
                 match look {
-                    Ok(look) => Done::Looked { target, look, at: clock.now() },
+                    Ok(look) => Done::Looked {
+                        target,
+                        look,
+                        at: clock.now(),
+                    },
                     Err(_) => Done::LookPanicked(lost),
                 }
             });

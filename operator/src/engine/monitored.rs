@@ -3,8 +3,9 @@
 use crate::{
     cluster::{Key, LedgerObject, MonitorRef},
     controller::{
-        resolve::Resolved,
-        spec::{IngressChoice, Parsed, SecretChoice, SourceKind},
+        judge::{Paths, TrustBook},
+        resolve::{Resolved, Watched},
+        spec::{Parsed, SecretChoice, SourceKind},
         status::Stalled,
     },
     world::{KeyFilter, TrustKind, Wanted, World},
@@ -16,13 +17,12 @@ use certmon_core::{
     ledger::{Intent, Ledger},
     place::Place,
     target::DialTarget,
-    trust::Anchors,
 };
 use certmon_crd::{CertificateMonitorStatus, TrustRefKind};
 use certmon_notify::SinkFault;
 use chrono::{DateTime, Utc};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -106,8 +106,10 @@ pub(super) struct Monitored {
     /// The last resolution's dialled places, with what each dials.
     pub(super) targets: BTreeMap<Place, DialTarget>,
     pub(super) dialled: BTreeMap<Place, Dialled>,
-    /// Path verdicts of stored values, by place: valid for this value and these anchors.
-    pub(super) paths: HashMap<Place, (usize, u64, certmon_core::observation::PathVerdict)>,
+    /// The last resolution's places that are dialled, as they were watched then.
+    pub(super) watched: BTreeMap<Place, Watched>,
+    /// Path verdicts of stored values that still hold.
+    pub(super) paths: Paths,
     /// Everything was looked at once, or the 30 s are over.
     pub(super) ready: bool,
     pub(super) status: Option<CertificateMonitorStatus>,
@@ -128,15 +130,6 @@ pub(super) struct Monitored {
     pub(super) wake: Option<DateTime<Utc>>,
 }
 
-/// Whom a monitor trusts, as anchors.
-#[derive(Default)]
-pub(super) struct TrustBook {
-    /// What the anchors were made of: the references' values, by address.
-    pub(super) made_of: Vec<usize>,
-    pub(super) anchors: Option<Arc<Anchors>>,
-    pub(super) problem: Option<String>,
-}
-
 /// Events that a monitor may still publish: a burst, then few.
 #[derive(Debug)]
 pub(super) struct EventBudget {
@@ -149,7 +142,10 @@ impl EventBudget {
     const EVERY: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
 
     pub(super) fn new(now: DateTime<Utc>) -> Self {
-        Self { left: Self::BURST, refilled: now }
+        Self {
+            left: Self::BURST,
+            refilled: now,
+        }
     }
 
     /// Takes one, if there is one.
@@ -185,7 +181,8 @@ impl Monitored {
             trust: TrustBook::default(),
             targets: BTreeMap::new(),
             dialled: BTreeMap::new(),
-            paths: HashMap::new(),
+            watched: BTreeMap::new(),
+            paths: Paths::new(),
             ready: false,
             status: None,
             writing: Attempt::default(),
@@ -226,7 +223,10 @@ impl Monitored {
                 let matched = world.secret(namespace, name).is_some_and(|secret| {
                     use kube::core::SelectorExt;
                     choice.types.contains(&*secret.type_)
-                        && choice.selector.as_ref().is_some_and(|matcher| matcher.selector.matches(&secret.labels))
+                        && choice
+                            .selector
+                            .as_ref()
+                            .is_some_and(|matcher| matcher.selector.matches(&secret.labels))
                 });
                 matched || choice.names.contains(name)
             }
@@ -262,13 +262,15 @@ pub(super) fn wanted(world: &World) -> Wanted {
     let mut wanted = Wanted::default();
     for monitor in world.monitors() {
         let Ok(spec) = &monitor.spec else { continue };
-        let Ok(parsed) = crate::controller::spec::parse(spec) else { continue };
+        let Ok(parsed) = crate::controller::spec::parse(spec) else {
+            continue;
+        };
         let namespace = &monitor.key.namespace;
         let stored_paths = parsed.trust.is_some();
         for source in &parsed.sources {
             match &source.kind {
                 SourceKind::Secrets(choice) => want_secrets(&mut wanted, namespace, choice, &parsed, stored_paths),
-                SourceKind::Ingresses(choice) => want_ingresses(&mut wanted, namespace, choice, world),
+                SourceKind::Ingresses(_) => want_ingresses(&mut wanted, namespace, world),
                 SourceKind::Endpoints(_) => {}
             }
         }
@@ -280,7 +282,11 @@ pub(super) fn wanted(world: &World) -> Wanted {
             wanted.trust.insert((kind, Key::new(namespace, name)));
         }
         for sink in parsed.sinks.iter().filter(|sink| sink.kind.secret().is_some()) {
-            wanted.sink_secrets.entry(sink.kind.secret_type().into()).or_default().insert(namespace.clone());
+            wanted
+                .sink_secrets
+                .entry(sink.kind.secret_type().into())
+                .or_default()
+                .insert(namespace.clone());
         }
     }
     wanted
@@ -293,24 +299,45 @@ fn want_secrets(wanted: &mut Wanted, namespace: &str, choice: &SecretChoice, par
             private_key: parsed.policy.checks.key_match.is_some() && &**type_ == "kubernetes.io/tls",
             keep_der,
         };
-        wanted.secrets.entry(type_.clone()).or_default().entry(namespace.into()).or_default().extend(&filter);
+        wanted
+            .secrets
+            .entry(type_.clone())
+            .or_default()
+            .entry(namespace.into())
+            .or_default()
+            .extend(&filter);
     }
 }
 
-fn want_ingresses(wanted: &mut Wanted, namespace: &str, _choice: &IngressChoice, world: &World) {
+fn want_ingresses(wanted: &mut Wanted, namespace: &str, world: &World) {
     wanted.ingresses.insert(namespace.into());
-    let filter = KeyFilter { keys: ["tls.crt".into(), "ca.crt".into()].into(), private_key: false, keep_der: true };
+    let filter = KeyFilter {
+        keys: ["tls.crt".into(), "ca.crt".into()].into(),
+        private_key: false,
+        keep_der: true,
+    };
     let tls = wanted.secrets.entry("kubernetes.io/tls".into()).or_default();
     tls.entry(namespace.into()).or_default().extend(&filter);
     // One that the watch of its usual type doesn't hold may be of another type, or may come as such.
-    let named = world.ingresses(namespace).flat_map(|ingress| &ingress.tls).filter_map(|(_, secret)| secret.as_ref());
+    let named = world
+        .ingresses(namespace)
+        .flat_map(|ingress| &ingress.tls)
+        .filter_map(|(_, secret)| secret.as_ref());
     let absent = named.filter(|name| {
-        world.secret(namespace, name).is_none_or(|secret| &*secret.type_ != "kubernetes.io/tls")
+        world
+            .secret(namespace, name)
+            .is_none_or(|secret| &*secret.type_ != "kubernetes.io/tls")
     });
-    wanted.named_secrets.extend(absent.map(|name| Key::new(namespace, name)).take(64));
+    wanted
+        .named_secrets
+        .extend(absent.map(|name| Key::new(namespace, name)).take(64));
 }
 
 /// The places of the last resolution, for the counts of Events.
 pub(super) fn selection(resolved: &Resolved) -> BTreeMap<Box<str>, BTreeSet<Place>> {
-    resolved.sources.iter().map(|source| (source.name.clone(), source.places.clone())).collect()
+    resolved
+        .sources
+        .iter()
+        .map(|source| (source.name.clone(), source.places.clone()))
+        .collect()
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     cluster::{Key, MonitorRef},
     controller::{
-        judge::{self, Judged},
+        judge::{self, Judged, Judging},
         resolve::{Resolved, Watched, count, resolve},
         spec::{self, Parsed},
         status::{self, FindingReport, Report, SinkReport, Stalled},
@@ -41,12 +41,16 @@ const QUARANTINE: TimeDelta = TimeDelta::minutes(10);
 impl Engine {
     pub(super) fn pass(&mut self, key: &Key) {
         let now = self.now();
-        let Some(object) = self.world.monitor(key).cloned() else { return };
+        let Some(object) = self.world.monitor(key).cloned() else {
+            return;
+        };
         if !self.monitors_are_ours(&object) {
             return;
         }
         self.adopt(&object, now);
-        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
         state.wake = None;
         let Ok(parsed) = state.parsed.clone() else {
             self.say_stalled(key, now);
@@ -61,7 +65,11 @@ impl Engine {
         let resolved = self.resolve(key, &parsed);
         self.sync_targets(key, &parsed, &resolved, now);
         let judged = self.judge(key, &parsed, &resolved, now);
-        let sightings = if parsed.suspended { vec![] } else { self.step(key, &parsed, &resolved, &judged, now) };
+        let sightings = if parsed.suspended {
+            vec![]
+        } else {
+            self.step(key, &parsed, &resolved, &judged, now)
+        };
         self.tell(key);
         self.say(key, &parsed, &resolved, &judged, &sightings, now);
         self.rearm(key);
@@ -78,12 +86,21 @@ impl Engine {
             self.forget(&object.key);
         }
         let state = self.monitors.entry(object.key.clone()).or_insert_with(|| {
-            let reference = MonitorRef { key: object.key.clone(), uid: object.uid.clone() };
+            let reference = MonitorRef {
+                key: object.key.clone(),
+                uid: object.uid.clone(),
+            };
             let mut state = Monitored::new(reference, now);
             state.status = object.status.as_deref().cloned();
             state.judged_generation = object.status.as_ref().and_then(|status| status.observed_generation);
-            state.check_handled = object.status.as_ref().and_then(|status| status.last_handled_check_request.clone());
-            state.test_handled = object.status.as_ref().and_then(|status| status.last_handled_test_request.clone());
+            state.check_handled = object
+                .status
+                .as_ref()
+                .and_then(|status| status.last_handled_check_request.clone());
+            state.test_handled = object
+                .status
+                .as_ref()
+                .and_then(|status| status.last_handled_test_request.clone());
             state
         });
         if state.generation == object.generation && state.stalled.is_none() {
@@ -92,12 +109,18 @@ impl Engine {
         state.generation = object.generation;
         let spec = object.spec.as_ref().map_err(Clone::clone);
         state.parsed = spec.and_then(|spec| spec::parse(spec).map(Arc::new).map_err(|error| error.to_string()));
-        state.stalled = state.parsed.as_ref().err().map(|problem| Stalled::InvalidSpec(problem.clone()));
+        state.stalled = state
+            .parsed
+            .as_ref()
+            .err()
+            .map(|problem| Stalled::InvalidSpec(problem.clone()));
     }
 
     /// Requests by annotation: a new value is handled once.
     fn take_requests(&mut self, key: &Key, object: &Monitor, now: DateTime<Utc>) {
-        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
         let new = |asked: &Option<String>, handled: &Option<String>, running: &Option<(String, DateTime<Utc>)>| {
             let asked = asked.clone().filter(|token| !token.is_empty())?;
             let known = handled.as_ref() == Some(&asked) || running.as_ref().is_some_and(|(token, _)| *token == asked);
@@ -111,21 +134,34 @@ impl Engine {
             state.check = Some(check);
             state.sinks.values_mut().for_each(|sink| sink.try_now = true);
             for (place, target) in &state.targets {
+                if let Some(dialled) = state.dialled.get_mut(place) {
+                    dialled.look_now();
+                }
                 self.looks.subscribe(key, place, target, now);
             }
         }
     }
 
     fn refresh_trust(&mut self, key: &Key, parsed: &Parsed) {
-        let Some(state) = self.monitors.get_mut(key) else { return };
-        let before = state.trust.anchors.as_ref().map(|anchors| anchors.id());
-        judge::refresh_trust(&mut state.trust, &key.namespace, parsed, &self.world, &self.settings.system_roots);
-        let after = state.trust.anchors.as_ref().map(|anchors| anchors.id());
-        if before.is_some() && before != after {
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
+        let before = (state.trust.id(), state.trust.problem.is_some());
+        state
+            .trust
+            .refresh(&key.namespace, parsed, &self.world, &self.settings.system_roots);
+        if !state.targets.is_empty() && before != (state.trust.id(), state.trust.problem.is_some()) {
             // Another trust: what was judged by the old one is judged again, and what is dialled is dialled again, spread out.
             state.judged_generation = None;
             let now = self.seams.clock.now();
-            let spread = if state.targets.len() > 1000 { TimeDelta::minutes(5) } else { TimeDelta::zero() };
+            for dialled in state.dialled.values_mut() {
+                dialled.look_now();
+            }
+            let spread = if state.targets.len() > 1000 {
+                TimeDelta::minutes(5)
+            } else {
+                TimeDelta::zero()
+            };
             let many = i32::try_from(state.targets.len().max(1)).unwrap_or(i32::MAX);
             for (at, (place, target)) in (0i32..).zip(&state.targets) {
                 self.looks.subscribe(key, place, target, now + spread * at / many);
@@ -134,20 +170,27 @@ impl Engine {
     }
 
     fn resolve(&self, key: &Key, parsed: &Parsed) -> Resolved {
-        let Some(state) = self.monitors.get(key) else { return Resolved::default() };
+        let Some(state) = self.monitors.get(key) else {
+            return Resolved::default();
+        };
         let open: BTreeSet<&Place> = state.book.alerts.values().map(|alert| &alert.place).collect();
         resolve(&key.namespace, parsed, &self.world, &|place| open.contains(place))
     }
 
     /// Subscribes what is dialled now and drops what isn't any more.
     fn sync_targets(&mut self, key: &Key, parsed: &Parsed, resolved: &Resolved, now: DateTime<Utc>) {
-        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
         let mut targets = BTreeMap::new();
-        if !parsed.suspended {
-            for (place, watched) in &resolved.places {
-                if let Watched::Served { target: Some(target), .. } = watched {
-                    targets.insert(place.clone(), target.clone());
-                }
+        let mut watched_now = BTreeMap::new();
+        for (place, watched) in resolved.places.iter().filter(|_| !parsed.suspended) {
+            if let Watched::Served {
+                target: Some(target), ..
+            } = watched
+            {
+                targets.insert(place.clone(), target.clone());
+                watched_now.insert(place.clone(), watched.clone());
             }
         }
         for (place, target) in &state.targets {
@@ -156,16 +199,29 @@ impl Engine {
             }
         }
         for (place, target) in &targets {
-            if state.targets.get(place) == Some(target) {
+            let book = &state.book;
+            let dialled = state
+                .dialled
+                .entry(place.clone())
+                .or_insert_with(|| judge::recall(place, book, now));
+            let new_target = state.targets.get(place) != Some(target);
+            let beside = |watched: Option<&Watched>| match watched {
+                Some(Watched::Served { secret, .. }) => judge::leaf_beside(secret),
+                _ => None,
+            };
+            let renewed = beside(state.watched.get(place)) != beside(watched_now.get(place));
+            if !new_target && !renewed {
                 continue;
             }
-            // Another address or name than before: what is behind it is new, whatever was seen there.
-            let changed = state.targets.contains_key(place);
-            let dialled = state.dialled.entry(place.clone()).or_default();
-            let due = if changed { now } else { dialled.next_look(&schedule_of(parsed, target), now) };
-            self.looks.subscribe(key, place, target, due);
+            // Another address, or another certificate in the Secret: what is served there is news.
+            if (new_target && state.targets.contains_key(place)) || (renewed && state.watched.contains_key(place)) {
+                dialled.look_now();
+            }
+            self.looks
+                .subscribe(key, place, target, next_look(dialled, parsed, target, now));
         }
         state.targets = targets;
+        state.watched = watched_now;
         if resolved.complete && !parsed.suspended {
             let targets = &state.targets;
             state.dialled.retain(|place, _| targets.contains_key(place));
@@ -183,28 +239,48 @@ impl Engine {
         look: &Look,
         at: DateTime<Utc>,
     ) {
-        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
         let Ok(parsed) = state.parsed.clone() else { return };
         if state.targets.get(place) != Some(target) {
             return;
         }
-        let stored = judge::stored_beside(&key.namespace, place, &self.world);
-        let anchors = judge::anchors_for(&state.trust, &parsed, stored.as_deref(), &self.settings.system_roots);
+        let Some(watched) = state.watched.get(place) else {
+            return;
+        };
         let dialled = state.dialled.entry(place.clone()).or_default();
-        dialled.record(&judge::taken(look, &anchors, stored.as_deref(), &parsed, at), at);
-        self.metrics.probed(key, place, dialled.is_reachable());
-        let due = dialled.next_look(&schedule_of(&parsed, target), at);
-        self.looks.subscribe(key, place, target, due);
+        judge::take_look(
+            dialled,
+            look,
+            watched,
+            &state.trust,
+            &parsed,
+            &self.settings.system_roots,
+            at,
+        );
+        self.metrics.probed(key, place, dialled.judged_at() == Some(at));
+        self.looks
+            .subscribe(key, place, target, next_look(dialled, &parsed, target, at));
     }
 
     fn judge(&mut self, key: &Key, parsed: &Parsed, resolved: &Resolved, now: DateTime<Utc>) -> Judged {
-        let roots = self.settings.system_roots.clone();
-        let Some(state) = self.monitors.get_mut(key) else { return Judged::default() };
-        let judged = judge::judge(state.judging(&roots), parsed, resolved, now);
+        let Some(state) = self.monitors.get_mut(key) else {
+            return Judged::default();
+        };
+        let judging = Judging {
+            dialled: &state.dialled,
+            trust: &state.trust,
+            paths: &mut state.paths,
+        };
+        let judged = judge::judge(judging, parsed, resolved, now);
         if let Some(next) = judged.next_change {
             state.wake_at(next);
         }
-        let looked_at_all = state.targets.keys().all(|place| state.dialled.get(place).is_some_and(Dialled::was_looked_at));
+        let looked_at_all = state
+            .targets
+            .keys()
+            .all(|place| state.dialled.get(place).is_some_and(|one| !one.is_unknown()));
         let waited = now - state.seen.max(self.started) >= READY_WITHIN;
         state.ready = state.ready || (resolved.complete && looked_at_all) || waited;
         if !state.ready {
@@ -215,8 +291,17 @@ impl Engine {
     }
 
     /// Findings become alerts. Returns what stands in status, worst first.
-    fn step(&mut self, key: &Key, parsed: &Parsed, resolved: &Resolved, judged: &Judged, now: DateTime<Utc>) -> Vec<Sighting> {
-        let Some(state) = self.monitors.get_mut(key) else { return vec![] };
+    fn step(
+        &mut self,
+        key: &Key,
+        parsed: &Parsed,
+        resolved: &Resolved,
+        judged: &Judged,
+        now: DateTime<Utc>,
+    ) -> Vec<Sighting> {
+        let Some(state) = self.monitors.get_mut(key) else {
+            return vec![];
+        };
         let policy_changed = state.judged_generation != Some(state.generation);
         let standing = |place: &Place| judged.standing(place, resolved, now);
         let present = |place: &Place, role| judged.present(place, role);
@@ -232,7 +317,7 @@ impl Engine {
         state.held = step.held;
         state.transitions.extend(step.transitions);
         let mut book = step.ledger;
-        judge::remember(&mut book, &state.dialled, &state.targets, resolved.complete);
+        judge::remember(&mut book, &state.dialled, resolved.complete);
         state.book = book;
         state.judged_generation = Some(state.generation);
         if let Some(next) = step.next {
@@ -241,9 +326,18 @@ impl Engine {
         if let Some(end) = silence::next_end(&parsed.policy.silences, now) {
             state.wake_at(end);
         }
-        for place in &step.looks {
-            if let Some(target) = state.targets.get(place) {
-                self.looks.subscribe(key, place, target, now);
+        for (place, target) in &state.targets {
+            let Some(dialled) = state.dialled.get_mut(place) else {
+                continue;
+            };
+            let before = next_look(dialled, parsed, target, now);
+            dialled.set_open(judged.sightings.iter().any(|sighting| sighting.place == *place));
+            if step.looks.contains(place) {
+                dialled.look_now();
+            }
+            let due = next_look(dialled, parsed, target, now);
+            if due < before {
+                self.looks.subscribe(key, place, target, due);
             }
         }
         let mut sightings = judged.sightings.clone();
@@ -288,7 +382,8 @@ impl Engine {
             test_handled: state.test_handled.as_deref(),
         };
         let new = status::build(state.status.as_ref(), &report, now);
-        self.metrics.observe(key, &state.reference.uid, &new, judged, sightings, now);
+        self.metrics
+            .observe(key, &state.reference.uid, &new, judged, sightings, now);
         self.publish_selection(key, parsed, resolved, &new);
         self.apply_status(key, new);
     }
@@ -296,35 +391,57 @@ impl Engine {
     fn sink_reports<'a>(&self, state: &Monitored, parsed: &'a Parsed, now: DateTime<Utc>) -> Vec<SinkReport<'a>> {
         let of = |sink: &'a spec::Sink| {
             let name: &str = &sink.manners.name;
-            let facts = self.with_context(state, sink, "", "", now, |context| delivery::sink_state(&state.book, context))?;
+            let facts = self.with_context(state, sink, "", "", now, |context| {
+                delivery::sink_state(&state.book, context)
+            })?;
             let book = state.sinks.get(name);
             let fault = book.and_then(|book| book.fault.as_ref());
             let failed = facts.class.map(|class| (class_text(class, None), Reason::from(class)));
             let checked = book.is_some_and(|book| book.checked.is_some());
             let (result, problem, reason) = match (fault, failed) {
-                (Some(fault), _) => {
-                    (delivery::SinkResult::Failing, Some(fault.text.clone()), Some(Reason::SinkMisconfigured))
-                }
+                (Some(fault), _) => (
+                    delivery::SinkResult::Failing,
+                    Some(fault.text.clone()),
+                    Some(Reason::SinkMisconfigured),
+                ),
                 (None, Some((text, reason))) => (facts.result, Some(text), Some(reason)),
                 // Nothing is known against it before it was checked.
                 (None, None) if !checked && facts.result == delivery::SinkResult::Failing => {
                     (delivery::SinkResult::Pending, None, None)
                 }
                 (None, None) => {
-                    let remarks = book.map(|book| book.remarks.join("; ")).filter(|remarks| !remarks.is_empty());
+                    let remarks = book
+                        .map(|book| book.remarks.join("; "))
+                        .filter(|remarks| !remarks.is_empty());
                     (facts.result, remarks, None)
                 }
             };
-            Some(SinkReport { name, result, pending: facts.pending, problem, reason, sent: facts.sent, since: facts.since })
+            Some(SinkReport {
+                name,
+                result,
+                pending: facts.pending,
+                problem,
+                reason,
+                sent: facts.sent,
+                since: facts.since,
+            })
         };
         parsed.sinks.iter().filter_map(of).collect()
     }
 
     /// A request is handled once everything that it asks for has happened, or its time is up.
     fn end_requests(&mut self, key: &Key, parsed: &Parsed, now: DateTime<Utc>) {
-        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
         if let Some((token, at)) = state.check.clone() {
-            let looked = |place: &Place| state.dialled.get(place).is_some_and(|dialled| dialled.looked_since(at));
+            let looked = |place: &Place| {
+                state
+                    .dialled
+                    .get(place)
+                    .and_then(certmon_core::dial::Dialled::looked_at)
+                    .is_some_and(|last| last >= at)
+            };
             let end = at + TimeDelta::minutes(2);
             if parsed.suspended || state.targets.keys().all(looked) || now >= end {
                 state.check_handled = Some(token);
@@ -334,10 +451,7 @@ impl Engine {
             }
         }
         if let Some((token, at)) = state.test.clone() {
-            let tested = |name: &str| {
-                let sink = state.book.sinks.get(name);
-                sink.is_some_and(|sink| sink.tested.as_deref() == Some(&*token))
-            };
+            let tested = |name: &str| state.book.sinks.get(name).is_some_and(|sink| sink.has_tested(&token));
             let end = at + TEST_WITHIN;
             if parsed.suspended || parsed.sinks.iter().all(|sink| tested(&sink.manners.name)) || now >= end {
                 state.test_handled = Some(token);
@@ -350,7 +464,9 @@ impl Engine {
 
     /// A spec that can't be used: nothing is done for it, and everything that was known stays.
     fn say_stalled(&mut self, key: &Key, now: DateTime<Utc>) {
-        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
         let resolved = Resolved::default();
         let report = Report {
             generation: state.generation,
@@ -376,10 +492,19 @@ impl Engine {
     /// Going over a monitor panicked: it says so, and is left alone for a while.
     pub(super) fn quarantine(&mut self, key: &Key) {
         let now = self.now();
-        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
         state.stalled = Some(Stalled::InternalError);
         state.wake = Some(now + QUARANTINE);
-        self.publish(key, true, Reason::InternalError, "Evaluate", "Going over this monitor failed inside certmon; please report it", None);
+        self.publish(
+            key,
+            true,
+            Reason::InternalError,
+            "Evaluate",
+            "Going over this monitor failed inside certmon; please report it",
+            None,
+        );
         self.say_stalled(key, now);
     }
 
@@ -415,7 +540,9 @@ impl Engine {
         resolved: &Resolved,
         new: &certmon_crd::CertificateMonitorStatus,
     ) {
-        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
         let condition = |type_: &str| new.conditions.iter().find(|condition| condition.type_ == type_);
         let told: Option<(Reason, String)> = ["Ready", "Healthy"].into_iter().find_map(|type_| {
             let condition = condition(type_)?;
@@ -428,18 +555,30 @@ impl Engine {
         });
         // After a start, what the stored status says already was told.
         let stored = state.status.as_ref().is_some_and(|status| {
-            told.as_ref().is_some_and(|(reason, _)| status.conditions.iter().any(|known| known.reason == reason.name()))
+            told.as_ref()
+                .is_some_and(|(reason, _)| status.conditions.iter().any(|known| known.reason == reason.name()))
         });
         let before = std::mem::replace(&mut state.told_condition, told.as_ref().map(|(reason, _)| *reason));
         let first = state.selection.is_none();
         let now_selected = selection(resolved);
-        let changed = state.selection.as_ref().filter(|old| resolved.complete && **old != now_selected).cloned();
-        let started = first && resolved.complete && state.status.as_ref().is_none_or(|status| status.conditions.is_empty());
+        let changed = state
+            .selection
+            .as_ref()
+            .filter(|old| resolved.complete && **old != now_selected)
+            .cloned();
+        let started =
+            first && resolved.complete && state.status.as_ref().is_none_or(|status| status.conditions.is_empty());
         if resolved.complete {
             state.selection = Some(now_selected.clone());
         }
-        if let Some((reason, message)) = told.filter(|(reason, _)| before != Some(*reason) && !(before.is_none() && stored)) {
-            let action = if reason == Reason::NoCertificates { "Select" } else { "Read" };
+        if let Some((reason, message)) =
+            told.filter(|(reason, _)| before != Some(*reason) && !(before.is_none() && stored))
+        {
+            let action = if reason == Reason::NoCertificates {
+                "Select"
+            } else {
+                "Read"
+            };
             self.publish(key, true, reason, action, &message, None);
         }
         if parsed.suspended {
@@ -466,27 +605,46 @@ fn selection_note(source: &str, old: &BTreeSet<Place>, new: &BTreeSet<Place>) ->
         .collect();
     let more = changes.len().saturating_sub(5);
     let listed = changes.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
     (!changes.is_empty()).then(|| {
-        format!("Source {source} now selects {} (was {}): {listed}{more}", count(new.len(), "place"), old.len())
+        format!(
+            "Source {source} now selects {} (was {}): {listed}{more}",
+            count(new.len(), "place"),
+            old.len()
+        )
     })
 }
 
-fn schedule_of(parsed: &Parsed, target: &DialTarget) -> schedule::Rhythm {
-    schedule::Rhythm { interval: parsed.probe.interval, phase: target.phase() }
+fn next_look(dialled: &Dialled, parsed: &Parsed, target: &DialTarget, now: DateTime<Utc>) -> DateTime<Utc> {
+    schedule::next_look(
+        dialled,
+        parsed.probe.interval,
+        target.phase(),
+        dialled.earliest_not_after(),
+        now,
+    )
 }
 
 impl Monitored {
     /// Takes a ledger that was just read as the truth. Outcomes that it doesn't have are put in again.
     pub(super) fn restore(&mut self, fresh: Ledger, now: DateTime<Utc>) {
-        judge::recall(&mut self.dialled, &fresh);
         self.book = fresh;
         self.record(now);
     }
 
     /// When the sighting's episode began, or it was first seen.
     fn since(&self, key: &Key, sighting: &Sighting) -> Option<DateTime<Utc>> {
-        let id = alert_id(&key.namespace, &key.name, &sighting.place, sighting.role, sighting.finding.kind());
+        let id = alert_id(
+            &key.namespace,
+            &key.name,
+            &sighting.place,
+            sighting.role,
+            sighting.finding.kind(),
+        );
         let open = self.book.alerts.get(&id).filter(|alert| alert.ended.is_none());
         open.map(|alert| alert.since).or_else(|| self.held.since(id))
     }

@@ -42,7 +42,9 @@ impl Engine {
         let mut create = false;
         for sink in &parsed.sinks {
             let decision = self.decide(key, sink, now);
-            let Some(state) = self.monitors.get_mut(key) else { return };
+            let Some(state) = self.monitors.get_mut(key) else {
+                return;
+            };
             match decision {
                 Some(Decision::Begin(intent) | Decision::Resume(intent)) => {
                     state.book = delivery::begin(&state.book, &sink.manners.name, &intent);
@@ -75,7 +77,9 @@ impl Engine {
 
     /// What a sink was told is forgotten with the sink.
     fn drop_sinks(&mut self, key: &Key, sinks: &[SinkSpec]) {
-        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
         let named = |name: &str| sinks.iter().any(|sink| &*sink.manners.name == name);
         state.sinks.retain(|name, _| named(name));
         if !state.book.sinks.keys().all(|name| named(name)) {
@@ -87,7 +91,11 @@ impl Engine {
     fn decide(&self, key: &Key, sink: &SinkSpec, now: DateTime<Utc>) -> Option<Decision> {
         let state = self.monitors.get(key)?;
         let object = state.settled()?;
-        if state.sinks.get(&*sink.manners.name).is_some_and(|book| book.sending.is_some()) {
+        if state
+            .sinks
+            .get(&*sink.manners.name)
+            .is_some_and(|book| book.sending.is_some())
+        {
             return Some(Decision::Blocked);
         }
         self.with_context(state, sink, &object.uid, &object.resource_version, now, |context| {
@@ -114,7 +122,11 @@ impl Engine {
             })
         };
         let book = state.sinks.get(&*sink.manners.name);
-        let attempt = ledger.sinks.get(&*sink.manners.name).and_then(|sink| sink.intent.as_ref()).map_or(0, |intent| intent.attempt);
+        let attempt = ledger
+            .sinks
+            .get(&*sink.manners.name)
+            .and_then(|sink| sink.intent.as_ref())
+            .map_or(0, |intent| intent.attempt);
         let longest = self.seams.sink.longest_attempt(&sink.kind, attempt);
         let mut manners = sink.manners.clone();
         manners.longest_attempt = TimeDelta::from_std(longest).unwrap_or(TimeDelta::minutes(15));
@@ -138,23 +150,34 @@ impl Engine {
     /// Checks a sink whose spec or Secret changed since it was checked last.
     fn check_sink(&mut self, key: &Key, sink: &SinkSpec) {
         let secret_key = sink.kind.secret().map(|name| Key::new(&key.namespace, name));
-        let version = secret_key.as_ref().and_then(|key| self.world.sink_secret(key)).unwrap_or("none");
+        let version = secret_key
+            .as_ref()
+            .and_then(|key| self.world.sink_secret(key))
+            .unwrap_or("none");
         let version = format!("{:?} {version}", sink.kind);
-        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
         let book = state.sinks.entry(sink.manners.name.to_string()).or_default();
         if book.checking || book.checked.as_ref() == Some(&version) {
             return;
         }
         book.checking = true;
         let (cluster, notify) = (self.seams.cluster.clone(), self.seams.sink.clone());
-        let (kind, name, reference) = (sink.kind.clone(), sink.manners.name.to_string(), state.reference.clone());
+        let (kind, name, reference) = (
+            sink.kind.clone(),
+            sink.manners.name.to_string(),
+            state.reference.clone(),
+        );
         self.spawn(key, async move {
             let namespace = reference.key.namespace.clone();
             let secret = match kind.secret() {
                 Some(secret) => match cluster.sink_secret_get(&namespace, secret).await {
                     Ok(secret) => secret,
                     Err(ApiFailure::Forbidden | ApiFailure::NotFound) => None,
-                    Err(failure) => return Done::SinkChecked(reference.key, reference.uid, name, version, Err(failure)),
+                    Err(failure) => {
+                        return Done::SinkChecked(reference.key, reference.uid, name, version, Err(failure));
+                    }
                 },
                 None => None,
             };
@@ -196,11 +219,18 @@ impl Engine {
     /// Sends the sink's intent, if the stored ledger has one that this process holds and isn't sending yet.
     fn send(&mut self, key: &Key, sink: &SinkSpec, now: DateTime<Utc>) {
         let identity = self.settings.identity.clone();
-        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
         let name = sink.manners.name.to_string();
         let Stored::Object(object) = &state.stored else { return };
-        let Some(intent) = object.ledger.sinks.get(&name).and_then(|sink| sink.intent.clone()) else { return };
-        let recorded = state.unrecorded.iter().any(|record| record.sink == name && record.intent.id == intent.id);
+        let Some(intent) = object.ledger.sinks.get(&name).and_then(|sink| sink.intent.clone()) else {
+            return;
+        };
+        let recorded = state
+            .unrecorded
+            .iter()
+            .any(|record| record.sink == name && record.intent.id == intent.id);
         if intent.holder != identity || intent.deadline <= now || recorded {
             return;
         }
@@ -209,7 +239,12 @@ impl Engine {
         if in_book != Some(&intent) {
             return;
         }
-        let thread = object.ledger.sinks.get(&name).map(|sink| sink.thread.clone()).unwrap_or_default();
+        let thread = object
+            .ledger
+            .sinks
+            .get(&name)
+            .map(|sink| sink.thread.clone())
+            .unwrap_or_default();
         let book = state.sinks.entry(name.clone()).or_default();
         if book.sending.is_some() {
             return;
@@ -238,7 +273,11 @@ impl Engine {
             };
             let outcome = if kind.secret().is_some() && secret.is_none() {
                 let class = FailureClass::Misconfigured(Misconfigured::SecretMissing);
-                Outcome::Failed(Failure { class, code: None, retry_after: None })
+                Outcome::Failed(Failure {
+                    class,
+                    code: None,
+                    retry_after: None,
+                })
             } else {
                 let delivery = Delivery {
                     namespace,
@@ -251,7 +290,11 @@ impl Engine {
                 };
                 // The claim ends then; whoever takes it over sends the same message again.
                 let timed = tokio::time::timeout(patience, notify.deliver(delivery)).await;
-                timed.unwrap_or(Outcome::Failed(Failure { class: FailureClass::Ambiguous, code: None, retry_after: None }))
+                timed.unwrap_or(Outcome::Failed(Failure {
+                    class: FailureClass::Ambiguous,
+                    code: None,
+                    retry_after: None,
+                }))
             };
             Done::Delivered {
                 key: reference.key,
@@ -276,10 +319,18 @@ impl Engine {
             self.rearm(key);
             return;
         };
-        state.unrecorded.push(Unrecorded { sink: sink.to_owned(), intent: intent.clone(), outcome: outcome.clone() });
+        state.unrecorded.push(Unrecorded {
+            sink: sink.to_owned(),
+            intent: intent.clone(),
+            outcome: outcome.clone(),
+        });
         state.record(now);
         let kind = state.parsed.as_ref().ok().and_then(|parsed| {
-            parsed.sinks.iter().find(|spec| &*spec.manners.name == sink).map(|spec| spec.kind.name())
+            parsed
+                .sinks
+                .iter()
+                .find(|spec| &*spec.manners.name == sink)
+                .map(|spec| spec.kind.name())
         });
         self.metrics.delivered(kind.unwrap_or("none"), &outcome, key, sink, now);
         self.publish_delivery(key, sink, &intent, &outcome);
@@ -288,23 +339,36 @@ impl Engine {
 
     /// The Events of an attempt: what was sent; what fails, once; that it works again.
     fn publish_delivery(&mut self, key: &Key, sink: &str, intent: &Intent, outcome: &Outcome) {
-        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
         let Ok(parsed) = state.parsed.clone() else { return };
-        let Some(spec) = parsed.sinks.iter().find(|spec| &*spec.manners.name == sink) else { return };
+        let Some(spec) = parsed.sinks.iter().find(|spec| &*spec.manners.name == sink) else {
+            return;
+        };
         let secret = spec.kind.secret().map(|name| ("Secret", name.to_owned()));
         let to = format!("sink {sink} ({})", describe(spec));
         let test = intent.reason == MessageReason::Test;
         let book = state.sinks.entry(sink.to_owned()).or_default();
         match outcome {
-            Outcome::Delivered { rejected_recipients, .. } => {
+            Outcome::Delivered {
+                rejected_recipients, ..
+            } => {
                 let recovered = book.told_failure.take().is_some();
                 let counts = intent.message.counts;
                 let (reason, note) = if test {
                     (Reason::TestNotificationSent, format!("Sent a test message to {to}"))
                 } else {
                     let open = count((counts.critical + counts.warning) as usize, "finding");
-                    let ended = if counts.resolved > 0 { format!(", {} resolved", counts.resolved) } else { String::new() };
-                    (Reason::NotificationSent, format!("Sent {open}{ended} to {to}: {}", intent.reason))
+                    let ended = if counts.resolved > 0 {
+                        format!(", {} resolved", counts.resolved)
+                    } else {
+                        String::new()
+                    };
+                    (
+                        Reason::NotificationSent,
+                        format!("Sent {open}{ended} to {to}: {}", intent.reason),
+                    )
                 };
                 self.publish(key, false, reason, "Notify", &note, None);
                 if recovered {
@@ -312,7 +376,10 @@ impl Engine {
                     self.publish(key, false, Reason::NotificationRecovered, "Notify", &note, None);
                 }
                 if *rejected_recipients > 0 {
-                    let note = format!("{to}: {} refused by the mail server", count(*rejected_recipients as usize, "recipient"));
+                    let note = format!(
+                        "{to}: {} refused by the mail server",
+                        count(*rejected_recipients as usize, "recipient")
+                    );
                     self.publish(key, true, Reason::RecipientRejected, "Notify", &note, secret);
                 }
             }
@@ -335,11 +402,17 @@ impl Engine {
         let now = self.now();
         let keys: Vec<Key> = self.monitors.keys().cloned().collect();
         for key in keys {
-            let Some(state) = self.monitors.get_mut(&key) else { continue };
+            let Some(state) = self.monitors.get_mut(&key) else {
+                continue;
+            };
             let mut changed = false;
             for (name, sink) in &mut state.book.sinks {
                 let sending = state.sinks.get(name).is_some_and(|book| book.sending.is_some());
-                if let Some(intent) = sink.intent.clone().filter(|intent| !sending && intent.holder == self.settings.identity) {
+                if let Some(intent) = sink
+                    .intent
+                    .clone()
+                    .filter(|intent| !sending && intent.holder == self.settings.identity)
+                {
                     *sink = delivery::release(sink, &intent, now);
                     changed = true;
                 }
@@ -355,10 +428,17 @@ impl Monitored {
     /// Puts outcomes that the ledger doesn't have yet into the book, where it still holds their intents.
     pub(super) fn record(&mut self, now: DateTime<Utc>) {
         for record in &self.unrecorded {
-            let Some(sink) = self.book.sinks.get_mut(&record.sink) else { continue };
+            let Some(sink) = self.book.sinks.get_mut(&record.sink) else {
+                continue;
+            };
             let attempt = record.intent.attempt.to_be_bytes();
-            let jitter = ShortHash::of(&[record.intent.id.as_bytes(), &attempt, &now.timestamp().to_be_bytes()]).number();
-            if sink.intent.as_ref().is_some_and(|intent| intent.id == record.intent.id && intent.attempt == record.intent.attempt) {
+            let jitter =
+                ShortHash::of(&[record.intent.id.as_bytes(), &attempt, &now.timestamp().to_be_bytes()]).number();
+            if sink
+                .intent
+                .as_ref()
+                .is_some_and(|intent| intent.id == record.intent.id && intent.attempt == record.intent.attempt)
+            {
                 *sink = delivery::record(sink, &record.intent, &record.outcome, jitter, now);
             }
         }
@@ -369,7 +449,9 @@ impl Monitored {
 fn describe(sink: &SinkSpec) -> String {
     use certmon_core::sink::{SinkKind, WebhookTarget};
     match &sink.kind {
-        SinkKind::Slack { channel: Some(channel), .. } => format!("Slack {channel}"),
+        SinkKind::Slack {
+            channel: Some(channel), ..
+        } => format!("Slack {channel}"),
         SinkKind::Slack { channel: None, .. } => "Slack".to_owned(),
         SinkKind::Email { to, .. } => match to.as_slice() {
             [one] => format!("mail to {one}"),
@@ -395,13 +477,17 @@ pub(super) fn class_text(class: FailureClass, code: Option<u16>) -> String {
         }
         FailureClass::Misconfigured(_) => "its Secret can't be used; see `status.sinks`",
         FailureClass::CredentialsRejected => "the credentials were rejected; renew them in its Secret",
-        FailureClass::DestinationRejected => "the destination does not exist, or does not let us in; check channel and URL",
+        FailureClass::DestinationRejected => {
+            "the destination does not exist, or does not let us in; check channel and URL"
+        }
         FailureClass::RecipientsRejected => "every recipient was refused by the mail server; check the addresses",
         FailureClass::RateLimited => "the receiver asks for fewer messages; it is tried again when it allows",
         FailureClass::PayloadRejected => "the receiver refused the message as it is; a shorter one follows",
         FailureClass::Redirected => "the receiver answered with a redirect, which is not followed; write the final URL",
         FailureClass::Connect => "no connection could be made",
-        FailureClass::TlsUntrusted => "the receiver's certificate is not trusted; put its CA into `ca.crt` of the Secret",
+        FailureClass::TlsUntrusted => {
+            "the receiver's certificate is not trusted; put its CA into `ca.crt` of the Secret"
+        }
         FailureClass::ServerError => "the receiver has trouble of its own",
         FailureClass::Rejected => "the receiver refused the message",
         FailureClass::Ambiguous => "the connection ended before the receiver confirmed; the same message is sent again",

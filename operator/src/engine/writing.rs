@@ -34,11 +34,28 @@ pub(super) enum Done {
     /// The ledger was written, as it was meant then.
     LedgerPut(Key, Box<str>, Result<Box<LedgerObject>, ApiFailure>),
     /// The status was written.
-    StatusApplied(Key, Box<str>, Box<certmon_crd::CertificateMonitorStatus>, Result<(), ApiFailure>),
+    StatusApplied(
+        Key,
+        Box<str>,
+        Box<certmon_crd::CertificateMonitorStatus>,
+        Result<(), ApiFailure>,
+    ),
     /// A sink was checked, for this version of it.
-    SinkChecked(Key, Box<str>, String, String, Result<Result<Vec<String>, SinkFault>, ApiFailure>),
+    SinkChecked(
+        Key,
+        Box<str>,
+        String,
+        String,
+        Result<Result<Vec<String>, SinkFault>, ApiFailure>,
+    ),
     /// A message was delivered, or not.
-    Delivered { key: Key, uid: Box<str>, sink: String, intent: Box<Intent>, outcome: Option<Outcome> },
+    Delivered {
+        key: Key,
+        uid: Box<str>,
+        sink: String,
+        intent: Box<Intent>,
+        outcome: Option<Outcome>,
+    },
     /// Nothing to take in.
     Nothing,
     /// Something panicked that was done for this monitor.
@@ -54,7 +71,10 @@ pub(super) fn backoff(attempt: &mut Attempt, failure: &ApiFailure, seed: &str, n
     let share = ShortHash::of(&[seed.as_bytes(), &attempt.failures.to_be_bytes()]).number() % 500;
     let jittered = full / 2 + full * i32::try_from(share).unwrap_or(0) / 1000;
     let floor = match failure {
-        ApiFailure::Unavailable { retry_after: Some(after), .. } => TimeDelta::from_std(*after).unwrap_or_default(),
+        ApiFailure::Unavailable {
+            retry_after: Some(after),
+            ..
+        } => TimeDelta::from_std(*after).unwrap_or_default(),
         _ => TimeDelta::zero(),
     };
     let at = now + jittered.max(floor.min(TimeDelta::minutes(5)));
@@ -74,11 +94,19 @@ impl Engine {
                     self.dirty.insert(key);
                 }
             }
-            Done::LedgerRead(key, uid, result) => self.ledger_read(&key, &uid, result.map(|object| object.map(|it| *it))),
+            Done::LedgerRead(key, uid, result) => {
+                self.ledger_read(&key, &uid, result.map(|object| object.map(|it| *it)))
+            }
             Done::LedgerPut(key, uid, result) => self.ledger_put(&key, &uid, result.map(|object| *object)),
             Done::StatusApplied(key, uid, status, result) => self.status_applied(&key, &uid, *status, result),
             Done::SinkChecked(key, uid, sink, version, result) => self.sink_checked(&key, &uid, &sink, version, result),
-            Done::Delivered { key, uid, sink, intent, outcome } => self.delivered(&key, &uid, &sink, *intent, outcome),
+            Done::Delivered {
+                key,
+                uid,
+                sink,
+                intent,
+                outcome,
+            } => self.delivered(&key, &uid, &sink, *intent, outcome),
             Done::Nothing => {}
             Done::Panicked(key) => {
                 self.metrics.panics.inc();
@@ -96,7 +124,9 @@ impl Engine {
     /// Reads the ledger, if it wasn't.
     pub(super) fn read_ledger(&mut self, key: &Key) {
         let now = self.now();
-        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
         if !state.reading.may_start(now) || state.putting.in_flight {
             return;
         }
@@ -137,7 +167,9 @@ impl Engine {
     /// Writes the ledger, if it isn't what it should be. An empty one is only written where a message needs its uid.
     pub(super) fn put_ledger(&mut self, key: &Key, even_empty: bool) {
         let now = self.now();
-        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
         let needed = match &state.stored {
             Stored::Unread | Stored::Newer => false,
             Stored::Missing => even_empty || state.book != Ledger::default(),
@@ -153,7 +185,10 @@ impl Engine {
         };
         let (cluster, reference, book) = (self.seams.cluster.clone(), state.reference.clone(), state.book.clone());
         self.spawn(key, async move {
-            let result = cluster.ledger_put(&reference, &book, expected.as_deref()).await.map(Box::new);
+            let result = cluster
+                .ledger_put(&reference, &book, expected.as_deref())
+                .await
+                .map(Box::new);
             Done::LedgerPut(reference.key, reference.uid, result)
         });
     }
@@ -165,8 +200,13 @@ impl Engine {
             Ok(object) => {
                 state.putting = Attempt::default();
                 state.unrecorded.retain(|record| {
-                    let intent = object.ledger.sinks.get(&record.sink).and_then(|sink| sink.intent.as_ref());
-                    intent.is_some_and(|intent| intent.id == record.intent.id && intent.attempt == record.intent.attempt)
+                    let intent = object
+                        .ledger
+                        .sinks
+                        .get(&record.sink)
+                        .and_then(|sink| sink.intent.as_ref());
+                    intent
+                        .is_some_and(|intent| intent.id == record.intent.id && intent.attempt == record.intent.attempt)
                 });
                 state.stored = Stored::Object(Box::new(object));
                 let transitions = std::mem::take(&mut state.transitions);
@@ -192,7 +232,9 @@ impl Engine {
     /// Writes the status, if it says something else than what was written last.
     pub(super) fn apply_status(&mut self, key: &Key, status: certmon_crd::CertificateMonitorStatus) {
         let now = self.now();
-        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
         if state.status.as_ref() == Some(&status) {
             return;
         }
@@ -200,7 +242,10 @@ impl Engine {
             return;
         }
         state.recent_writes.retain(|at| *at <= now && now - *at < WRITE_WINDOW);
-        let spaced = state.recent_writes.last().filter(|_| state.recent_writes.len() >= WRITE_BURST);
+        let spaced = state
+            .recent_writes
+            .last()
+            .filter(|_| state.recent_writes.len() >= WRITE_BURST);
         let spaced = spaced.map(|last| *last + WRITE_EVERY);
         let not_before = state.writing.not_before.into_iter().chain(spaced).max();
         if let Some(at) = not_before.filter(|at| *at > now) {
@@ -246,7 +291,14 @@ impl Engine {
                 tracing::warn!(monitor = %key, %failure, "the status can't be written; trying again");
                 if refused && first {
                     let note = format!("The API server refuses this monitor's status: {failure}");
-                    self.publish(key, true, certmon_core::reason::Reason::InvalidSpec, "Configure", &note, None);
+                    self.publish(
+                        key,
+                        true,
+                        certmon_core::reason::Reason::InvalidSpec,
+                        "Configure",
+                        &note,
+                        None,
+                    );
                     self.metrics.invalid_objects.inc();
                 }
             }
@@ -264,7 +316,9 @@ impl Engine {
         related: Option<(&'static str, String)>,
     ) {
         let now = self.now();
-        let Some(state) = self.monitors.get_mut(key) else { return };
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
         if !state.events.take(now) {
             self.metrics.dropped_events.inc();
             return;

@@ -13,10 +13,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The annotation that asks for a look now.
-pub const CHECK_REQUESTED: &str = "certmon.dev/check-requested-at";
-/// The annotation that asks for a test message.
-pub const TEST_REQUESTED: &str = "certmon.dev/test-requested-at";
 /// The most of an annotation's value that is kept, in characters.
 const TOKEN: usize = 256;
 
@@ -46,7 +42,10 @@ struct Requests {
 
 impl Metadata {
     pub(super) fn key(&self) -> Key {
-        Key { namespace: self.namespace.clone().unwrap_or_default(), name: self.name.clone() }
+        Key {
+            namespace: self.namespace.clone().unwrap_or_default(),
+            name: self.name.clone(),
+        }
     }
 }
 
@@ -81,12 +80,18 @@ impl Decode for MonitorDecode {
         let parts: Parts<'_> = serde_json::from_slice(json).ok()?;
         let spec = parts.spec.map_or("{}", RawValue::get);
         let token = |value: Option<String>| value.map(|value| value.chars().take(TOKEN).collect());
-        let (check, test) = parts.metadata.annotations.as_ref().map_or((None, None), |all| (all.check.clone(), all.test.clone()));
+        let (check, test) = parts
+            .metadata
+            .annotations
+            .as_ref()
+            .map_or((None, None), |all| (all.check.clone(), all.test.clone()));
         Some(Seen::Monitor(Box::new(Monitor {
             key: parts.metadata.key(),
             uid: parts.metadata.uid.clone(),
             generation: parts.metadata.generation,
-            spec: serde_json::from_str(spec).map(Arc::new).map_err(|error| error.to_string()),
+            spec: serde_json::from_str(spec)
+                .map(Arc::new)
+                .map_err(|error| error.to_string()),
             check_requested: token(check),
             test_requested: token(test),
             status: parts.status.and_then(|status| serde_json::from_str(status.get()).ok()),
@@ -159,16 +164,34 @@ impl Decode for IngressDecode {
         let key = object.metadata.key();
         wanted.ingresses.contains(&key.namespace).then(|| {
             let addresses = object.status.load_balancer.ingress.iter();
-            let named = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).and_then(|text| Host::parse(text).ok());
+            let named = |text: &Option<String>| {
+                text.as_deref()
+                    .filter(|text| !text.is_empty())
+                    .and_then(|text| Host::parse(text).ok())
+            };
             Seen::Ingress(Ingress {
                 uid: object.metadata.uid.clone(),
                 labels: self.0.share(object.metadata.labels.clone()),
-                tls: object.spec.tls.into_iter().map(|entry| (entry.hosts, entry.secret_name.filter(|name| !name.is_empty()))).collect(),
-                rule_hosts: object.spec.rules.into_iter().filter_map(|rule| rule.host).filter(|host| !host.is_empty()).collect(),
+                tls: object
+                    .spec
+                    .tls
+                    .into_iter()
+                    .map(|entry| (entry.hosts, entry.secret_name.filter(|name| !name.is_empty())))
+                    .collect(),
+                rule_hosts: object
+                    .spec
+                    .rules
+                    .into_iter()
+                    .filter_map(|rule| rule.host)
+                    .filter(|host| !host.is_empty())
+                    .collect(),
                 addresses: addresses
                     .filter_map(|address| {
                         let host = named(&address.ip).or_else(|| named(&address.hostname))?;
-                        Some(IngressAddress { host, ports: address.ports.iter().map(|port| port.port).collect() })
+                        Some(IngressAddress {
+                            host,
+                            ports: address.ports.iter().map(|port| port.port).collect(),
+                        })
                     })
                     .collect(),
                 key,
@@ -201,20 +224,33 @@ impl Decode for TrustDecode {
         let object: Object = serde_json::from_slice(json).ok()?;
         let decode = |text: &str| {
             use base64::Engine;
-            base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default()
+            base64::engine::general_purpose::STANDARD
+                .decode(text)
+                .unwrap_or_default()
         };
-        let plain = object.data.unwrap_or_default().into_iter().map(|(key, text)| match self {
-            Self::ConfigMap => (key, text.into_bytes()),
-            Self::Secret => (key, decode(&text)),
-        });
-        let binary = object.binary_data.unwrap_or_default().into_iter().map(|(key, text)| (key, decode(&text)));
+        let plain = object
+            .data
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, text)| match self {
+                Self::ConfigMap => (key, text.into_bytes()),
+                Self::Secret => (key, decode(&text)),
+            });
+        let binary = object
+            .binary_data
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, text)| (key, decode(&text)));
         // A private key beside a CA never stays: only what can be a certificate is kept.
         let values = plain
             .chain(binary)
             .filter(|(key, _)| !(matches!(self, Self::Secret) && &**key == "tls.key"))
             .map(|(key, bytes)| (key, Arc::from(bytes)))
             .collect();
-        Some(Seen::Trust(TrustObject { key: object.metadata.key(), values }))
+        Some(Seen::Trust(TrustObject {
+            key: object.metadata.key(),
+            values,
+        }))
     }
 }
 
@@ -229,6 +265,9 @@ impl Decode for SinkSecretDecode {
         }
         let Object { metadata } = serde_json::from_slice(json).ok()?;
         let version = format!("{}/{}", metadata.uid, metadata.resource_version).into();
-        Some(Seen::SinkSecret(SinkSecretVersion { key: metadata.key(), version }))
+        Some(Seen::SinkSecret(SinkSecretVersion {
+            key: metadata.key(),
+            version,
+        }))
     }
 }

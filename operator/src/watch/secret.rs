@@ -5,7 +5,7 @@ use super::{
     decode::{Metadata, SharedLabels},
     stream::Decode,
 };
-use crate::world::{KeyFilter, Seen, StoredSecret, WatchId, Wanted};
+use crate::world::{KeyFilter, Seen, StoredSecret, Wanted, WatchId};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use certmon_core::{
     bundle,
@@ -41,7 +41,12 @@ pub(super) struct SecretDecode {
 
 impl SecretDecode {
     pub(super) fn new(wanted: watch::Receiver<Arc<Wanted>>) -> Self {
-        Self { _wanted: wanted, labels: SharedLabels::default(), types: Mutex::default(), known: Mutex::default() }
+        Self {
+            _wanted: wanted,
+            labels: SharedLabels::default(),
+            types: Mutex::default(),
+            known: Mutex::default(),
+        }
     }
 
     fn shared_type(&self, type_: Box<str>) -> Arc<str> {
@@ -50,7 +55,12 @@ impl SecretDecode {
     }
 
     /// Reads the values, or finds that the same bytes were read before.
-    fn read(&self, type_: &str, data: &[(Box<str>, Zeroizing<Vec<u8>>)], filter: &KeyFilter) -> Vec<(Box<str>, Arc<StoredValue>)> {
+    fn read(
+        &self,
+        type_: &str,
+        data: &[(Box<str>, Zeroizing<Vec<u8>>)],
+        filter: &KeyFilter,
+    ) -> Vec<(Box<str>, Arc<StoredValue>)> {
         let mut sha = Sha256::new();
         sha.update([u8::from(filter.keep_der), u8::from(filter.private_key)]);
         sha.update(type_);
@@ -61,7 +71,10 @@ impl SecretDecode {
             sha.update(value.as_slice());
         }
         let hash: [u8; 32] = sha.finalize().into();
-        let private_key = data.iter().find(|(key, _)| &**key == PRIVATE_KEY).map(|(_, value)| value.as_slice());
+        let private_key = data
+            .iter()
+            .find(|(key, _)| &**key == PRIVATE_KEY)
+            .map(|(_, value)| value.as_slice());
         let private_key = private_key.filter(|_| filter.private_key);
         let values: Vec<(&str, &[u8])> = data
             .iter()
@@ -74,13 +87,21 @@ impl SecretDecode {
         {
             return vec![(key.clone(), value)];
         }
-        let read = catch_unwind(AssertUnwindSafe(|| bundle::read_secret(type_, &values, private_key, filter.keep_der)));
+        let read = catch_unwind(AssertUnwindSafe(|| {
+            bundle::read_secret(type_, &values, private_key, filter.keep_der)
+        }));
         let read: Vec<(Box<str>, Arc<StoredValue>)> = match read {
             Ok(read) => read.into_iter().map(|(key, value)| (key, Arc::new(value))).collect(),
             Err(_) => {
                 tracing::error!("reading a certificate panicked; this is a fault of certmon's, please report it");
-                let broken = StoredValue { fault: Some(DataFault::NoCertificate), ..StoredValue::default() };
-                values.iter().map(|(key, _)| ((*key).into(), Arc::new(broken.clone()))).collect()
+                let broken = StoredValue {
+                    fault: Some(DataFault::NoCertificate),
+                    ..StoredValue::default()
+                };
+                values
+                    .iter()
+                    .map(|(key, _)| ((*key).into(), Arc::new(broken.clone())))
+                    .collect()
             }
         };
         // Most Secrets have one value; sharing pays for those.
@@ -109,11 +130,17 @@ impl Decode for SecretDecode {
         let filter = match (by_type, named) {
             (Some(filter), _) => filter.clone(),
             // One that an Ingress names, of a type that nobody selects.
-            (None, true) => KeyFilter { keys: ["tls.crt".into()].into(), ..KeyFilter::default() },
+            (None, true) => KeyFilter {
+                keys: ["tls.crt".into()].into(),
+                ..KeyFilter::default()
+            },
             (None, false) => return None,
         };
         let mut data = Vec::new();
-        let seed = ObjectSeed { filter: &filter, data: &mut data };
+        let seed = ObjectSeed {
+            filter: &filter,
+            data: &mut data,
+        };
         seed.deserialize(&mut serde_json::Deserializer::from_slice(json)).ok()?;
         let values = self.read(&head.type_, &data, &filter);
         Some(Seen::Secret(StoredSecret {
@@ -163,7 +190,10 @@ impl<'de> Visitor<'de> for ObjectSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(field) = map.next_key::<Cow<'de, str>>()? {
             if field == "data" {
-                map.next_value_seed(ValuesSeed { filter: self.filter, data: self.data })?;
+                map.next_value_seed(ValuesSeed {
+                    filter: self.filter,
+                    data: self.data,
+                })?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -199,7 +229,11 @@ impl<'de> Visitor<'de> for ValuesSeed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            let wanted = self.filter.keys.iter().any(|glob| certmon_core::silence::glob(glob, &key))
+            let wanted = self
+                .filter
+                .keys
+                .iter()
+                .any(|glob| certmon_core::silence::glob(glob, &key))
                 || (self.filter.private_key && key == PRIVATE_KEY);
             if wanted {
                 let text = map.next_value::<Cow<'de, str>>()?;

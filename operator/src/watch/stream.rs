@@ -7,9 +7,10 @@
 
 use crate::{
     cluster::Key,
-    world::{Seen, WatchId, WatchState, Wanted, WorldEvent},
+    world::{Seen, Wanted, WatchId, WatchState, WorldEvent},
 };
 use futures::{AsyncBufRead, AsyncBufReadExt, TryStreamExt};
+use http_body_util::BodyExt;
 use kube::{
     Client,
     client::Body,
@@ -98,8 +99,16 @@ pub(super) async fn follow<D: Decode>(
     events: mpsc::Sender<WorldEvent>,
     restarted: impl Fn(),
 ) {
-    let mut watcher =
-        Watcher { client, collection, decode, wanted, events, version: String::new(), streaming: true, asked: Arc::default() };
+    let mut watcher = Watcher {
+        client,
+        collection,
+        decode,
+        wanted,
+        events,
+        version: String::new(),
+        streaming: true,
+        asked: Arc::default(),
+    };
     let mut failures = 0u32;
     loop {
         if watcher.version.is_empty() {
@@ -132,7 +141,12 @@ pub(super) async fn follow<D: Decode>(
         let growing = pause.saturating_mul(1 << failures.min(6)).min(Duration::from_secs(30));
         failures += 1;
         let jittered = growing.mul_f64(rand::rng().random_range(0.5..1.0));
-        sleep(jittered.max(if state == WatchState::Unavailable { pause } else { Duration::ZERO })).await;
+        sleep(jittered.max(if state == WatchState::Unavailable {
+            pause
+        } else {
+            Duration::ZERO
+        }))
+        .await;
     }
 }
 
@@ -213,8 +227,14 @@ impl<D: Decode> Watcher<D> {
     /// Lists everything, or one namespace again, in pages.
     async fn pages(&mut self, namespace: Option<&str>) -> Result<(), End> {
         let asked = self.asked.clone();
-        self.tell(WorldEvent::ListBegan(self.collection.id.clone(), self.within(namespace))).await?;
-        let request = self.collection.request(namespace.or(self.collection.namespace.as_deref()));
+        self.tell(WorldEvent::ListBegan(
+            self.collection.id.clone(),
+            self.within(namespace),
+        ))
+        .await?;
+        let request = self
+            .collection
+            .request(namespace.or(self.collection.namespace.as_deref()));
         let (mut limit, mut next, mut version) = (FIRST_PAGE, None, String::new());
         loop {
             let params = ListParams {
@@ -223,13 +243,21 @@ impl<D: Decode> Watcher<D> {
                 continue_token: next.take(),
                 ..ListParams::default()
             };
-            let request = if self.collection.metadata { request.list_metadata(&params) } else { request.list(&params) };
+            let request = if self.collection.metadata {
+                request.list_metadata(&params)
+            } else {
+                request.list(&params)
+            };
             let body = self.body(request.map_err(|_| End::Relist)?).await?;
             let page: Page<'_> = serde_json::from_slice(&body).map_err(|_| End::Unavailable(None))?;
             for item in &page.items {
                 self.applied(item.get().as_bytes(), &asked).await?;
             }
-            version = if version.is_empty() { page.metadata.resource_version } else { version };
+            version = if version.is_empty() {
+                page.metadata.resource_version
+            } else {
+                version
+            };
             if body.len() < SMALL_PAGE {
                 limit = (limit * 2).min(LARGEST_PAGE);
             } else if body.len() > 4 * SMALL_PAGE {
@@ -243,7 +271,12 @@ impl<D: Decode> Watcher<D> {
         if namespace.is_none() {
             self.version = version;
         }
-        self.tell(WorldEvent::ListEnded(self.collection.id.clone(), self.within(namespace), asked)).await
+        self.tell(WorldEvent::ListEnded(
+            self.collection.id.clone(),
+            self.within(namespace),
+            asked,
+        ))
+        .await
     }
 
     /// Watches from the last version; without one, the server streams everything first.
@@ -251,7 +284,10 @@ impl<D: Decode> Watcher<D> {
         let mut listing = self.version.is_empty();
         if listing {
             self.asked = self.wanted.borrow_and_update().clone();
-            if let Err(end) = self.tell(WorldEvent::ListBegan(self.collection.id.clone(), self.within(None))).await {
+            if let Err(end) = self
+                .tell(WorldEvent::ListBegan(self.collection.id.clone(), self.within(None)))
+                .await
+            {
                 return end;
             }
         }
@@ -264,8 +300,11 @@ impl<D: Decode> Watcher<D> {
         };
         let request = self.collection.request(self.collection.namespace.as_deref());
         let version = self.version.clone();
-        let request =
-            if self.collection.metadata { request.watch_metadata(&params, &version) } else { request.watch(&params, &version) };
+        let request = if self.collection.metadata {
+            request.watch_metadata(&params, &version)
+        } else {
+            request.watch(&params, &version)
+        };
         let Ok(request) = request else { return End::Relist };
         let mut lines = match self.open(request).await {
             Ok(lines) => lines,
@@ -325,7 +364,10 @@ impl<D: Decode> Watcher<D> {
                 self.advance(meta.metadata, *listing);
             }
             ("DELETED", Ok(meta)) => {
-                let key = Key { namespace: meta.metadata.namespace.clone(), name: meta.metadata.name.clone() };
+                let key = Key {
+                    namespace: meta.metadata.namespace.clone(),
+                    name: meta.metadata.name.clone(),
+                };
                 self.tell(WorldEvent::Deleted(self.collection.id.clone(), key)).await?;
                 self.advance(meta.metadata, *listing);
             }
@@ -334,12 +376,19 @@ impl<D: Decode> Watcher<D> {
                 self.version.clone_from(&meta.metadata.resource_version);
                 if *listing && end {
                     *listing = false;
-                    let ended = WorldEvent::ListEnded(self.collection.id.clone(), self.within(None), self.asked.clone());
+                    let ended =
+                        WorldEvent::ListEnded(self.collection.id.clone(), self.within(None), self.asked.clone());
                     self.tell(ended).await?;
                     self.grown().await?;
                 }
             }
-            ("ERROR", Ok(Meta { code: Some(429 | 500..=599), .. })) => return Err(End::Unavailable(None)),
+            (
+                "ERROR",
+                Ok(Meta {
+                    code: Some(429 | 500..=599),
+                    ..
+                }),
+            ) => return Err(End::Unavailable(None)),
             ("ERROR", _) => return Err(End::Relist),
             _ => {}
         }
@@ -388,7 +437,11 @@ impl<D: Decode> Watcher<D> {
             .and_then(|value| value.to_str().ok()?.parse().ok())
             .map(|seconds: u64| Duration::from_secs(seconds.min(60)));
         match response.status().as_u16() {
-            200..=299 => Ok(response.into_body().into_data_stream().map_err(std::io::Error::other).into_async_read()),
+            200..=299 => Ok(response
+                .into_body()
+                .into_data_stream()
+                .map_err(std::io::Error::other)
+                .into_async_read()),
             401 | 403 => Err(End::Forbidden),
             // 410: the version or the page's token is too old. 400 and 422: the parameters aren't known.
             400 | 410 | 422 => Err(End::Relist),
@@ -403,7 +456,9 @@ impl<D: Decode> Watcher<D> {
         let mut part = vec![0; 64 * 1024];
         loop {
             let read = timeout(ANSWER, stream.read(&mut part)).await;
-            let count = read.map_err(|_| End::Unavailable(None))?.map_err(|_| End::Unavailable(None))?;
+            let count = read
+                .map_err(|_| End::Unavailable(None))?
+                .map_err(|_| End::Unavailable(None))?;
             if count == 0 {
                 return Ok(body);
             }

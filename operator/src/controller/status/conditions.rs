@@ -19,7 +19,12 @@ struct Verdict {
 }
 
 fn verdict(type_: &'static str, status: &'static str, reason: Reason, message: impl Into<String>) -> Verdict {
-    Verdict { type_, status, reason, message: message.into() }
+    Verdict {
+        type_,
+        status,
+        reason,
+        message: message.into(),
+    }
 }
 
 pub(super) fn build(
@@ -34,14 +39,24 @@ pub(super) fn build(
         (None, false) => vec![ready(report, counts), healthy(report, counts), notified(report)],
     };
     if report.stalled.is_none() && !report.suspended && !report.resolved.complete && no_trouble(report) {
-        verdicts.push(verdict("Reconciling", "True", Reason::Discovering, "Reading what the sources select"));
+        verdicts.push(verdict(
+            "Reconciling",
+            "True",
+            Reason::Discovering,
+            "Reading what the sources select",
+        ));
     }
-    verdicts.into_iter().map(|verdict| timed(old, verdict, report.generation, now)).collect()
+    verdicts
+        .into_iter()
+        .map(|verdict| timed(old, verdict, report.generation, now))
+        .collect()
 }
 
 /// The transition time moves only when the status does.
 fn timed(old: &[Condition], verdict: Verdict, generation: i64, now: DateTime<Utc>) -> Condition {
-    let before = old.iter().find(|condition| condition.type_ == verdict.type_ && condition.status == verdict.status);
+    let before = old
+        .iter()
+        .find(|condition| condition.type_ == verdict.type_ && condition.status == verdict.status);
     let since = before.map_or_else(
         || Time(Timestamp::from_second(now.timestamp()).unwrap_or(Timestamp::MAX)),
         |condition| condition.last_transition_time.clone(),
@@ -64,9 +79,16 @@ fn of_stalled(old: &[Condition], stalled: &Stalled) -> Vec<Verdict> {
             "Going over this monitor failed inside certmon; it is tried again. Please report it".to_owned(),
         ),
     };
-    let known = |type_: &str| old.iter().any(|condition| condition.type_ == type_ && condition.status != "Unknown");
+    let known = |type_: &str| {
+        old.iter()
+            .any(|condition| condition.type_ == type_ && condition.status != "Unknown")
+    };
     let unknown = ["Healthy", "Notified"].into_iter().map(|type_| {
-        let message = if known(type_) { "What was known before no longer counts" } else { "Nothing is checked" };
+        let message = if known(type_) {
+            "What was known before no longer counts"
+        } else {
+            "Nothing is checked"
+        };
         verdict(type_, "Unknown", reason, message)
     });
     let mut verdicts = vec![verdict("Ready", "False", reason, message.clone())];
@@ -90,7 +112,11 @@ fn no_trouble(report: &Report<'_>) -> bool {
 
 /// The worst trouble of a source or of the trust: a missing right before a missing kind before a missing object.
 fn trouble(report: &Report<'_>) -> Option<(Reason, String)> {
-    let of_source = report.resolved.sources.iter().filter_map(|source| Some((source.trouble.as_ref()?, source)));
+    let of_source = report
+        .resolved
+        .sources
+        .iter()
+        .filter_map(|source| Some((source.trouble.as_ref()?, source)));
     let worst = of_source.min_by_key(|(trouble, _)| (*trouble).clone());
     let worst = worst.map(|(trouble, source)| {
         let reason = match trouble {
@@ -100,7 +126,11 @@ fn trouble(report: &Report<'_>) -> Option<(Reason, String)> {
         };
         (reason, format!("Source {}: {}", source.name, trouble.text()))
     });
-    worst.or_else(|| report.trust_problem.map(|problem| (Reason::ReferenceNotFound, problem.to_owned())))
+    worst.or_else(|| {
+        report
+            .trust_problem
+            .map(|problem| (Reason::ReferenceNotFound, problem.to_owned()))
+    })
 }
 
 fn ready(report: &Report<'_>, counts: &CertificateCounts) -> Verdict {
@@ -111,9 +141,15 @@ fn ready(report: &Report<'_>, counts: &CertificateCounts) -> Verdict {
         return verdict("Ready", "Unknown", Reason::Pending, "Reading what the sources select");
     }
     let sources = count(report.resolved.sources.len(), "source");
-    let mut message = format!("Watching {} from {sources}", count(counts.total as usize, "certificate"));
+    let mut message = format!(
+        "Watching {} from {sources}",
+        count(counts.total as usize, "certificate")
+    );
     if counts.unchecked > 0 {
-        message.push_str(&format!("; {} more are not checked, because `limits` allow no more", counts.unchecked));
+        message.push_str(&format!(
+            "; {} more are not checked, because `limits` allow no more",
+            counts.unchecked
+        ));
     }
     verdict("Ready", "True", Reason::Monitoring, message)
 }
@@ -121,14 +157,22 @@ fn ready(report: &Report<'_>, counts: &CertificateCounts) -> Verdict {
 fn healthy(report: &Report<'_>, counts: &CertificateCounts) -> Verdict {
     if let Some(worst) = report.findings.iter().find(|finding| !finding.silenced) {
         let reason = Reason::from(worst.sighting.finding);
-        let first = format!("{}: {}", text::title_with_name(worst.sighting), worst.sighting.facts.message);
+        let first = format!(
+            "{}: {}",
+            text::title_with_name(worst.sighting),
+            worst.sighting.facts.message
+        );
         let others = report.findings.iter().filter(|finding| !finding.silenced).count() - 1;
         let more = match others {
             0 => String::new(),
             1 => "; and 1 more finding".to_owned(),
             others => format!("; and {others} more findings"),
         };
-        let lead = if counts.warning + counts.critical > 0 { text::attention(counts) + ": " } else { String::new() };
+        let lead = if counts.warning + counts.critical > 0 {
+            text::attention(counts) + ": "
+        } else {
+            String::new()
+        };
         return verdict("Healthy", "False", reason, format!("{lead}{first}{more}"));
     }
     if let Some((reason, message)) = trouble(report) {
@@ -144,10 +188,25 @@ fn healthy(report: &Report<'_>, counts: &CertificateCounts) -> Verdict {
     }
     if counts.total == 0 {
         let mut hints = report.resolved.sources.iter();
-        let hint = hints.find_map(|source| Some(format!("Source {} selects nothing: {}", source.name, source.hint.as_ref()?)));
-        return verdict("Healthy", "Unknown", Reason::NoCertificates, hint.unwrap_or("No source selects anything".to_owned()));
+        let hint = hints.find_map(|source| {
+            Some(format!(
+                "Source {} selects nothing: {}",
+                source.name,
+                source.hint.as_ref()?
+            ))
+        });
+        return verdict(
+            "Healthy",
+            "Unknown",
+            Reason::NoCertificates,
+            hint.unwrap_or("No source selects anything".to_owned()),
+        );
     }
-    let which = if counts.total == 1 { "The 1 certificate is".to_owned() } else { format!("All {} certificates are", counts.total) };
+    let which = if counts.total == 1 {
+        "The 1 certificate is".to_owned()
+    } else {
+        format!("All {} certificates are", counts.total)
+    };
     let message = match counts.silenced {
         0 => format!("{which} valid and outside the thresholds"),
         silenced => format!("{which} valid and outside the thresholds, or silenced ({silenced} silenced)"),
@@ -164,19 +223,48 @@ fn notified(report: &Report<'_>) -> Verdict {
             pending => format!("; {} waiting", count(pending as usize, "change")),
         };
         let others = report.sinks.iter().filter(failing).count() - 1;
-        let more = if others > 0 { format!(" (and {others} more failing)") } else { String::new() };
+        let more = if others > 0 {
+            format!(" (and {others} more failing)")
+        } else {
+            String::new()
+        };
         let reason = sink.reason.unwrap_or(Reason::DeliveryFailed);
-        return verdict("Notified", "False", reason, format!("Sink {}: {problem}{waiting}{more}", sink.name));
+        return verdict(
+            "Notified",
+            "False",
+            reason,
+            format!("Sink {}: {problem}{waiting}{more}", sink.name),
+        );
     }
     if report.sinks.is_empty() {
-        return verdict("Notified", "True", Reason::NoSinks, "No sinks: findings are told in status and Events only");
+        return verdict(
+            "Notified",
+            "True",
+            Reason::NoSinks,
+            "No sinks: findings are told in status and Events only",
+        );
     }
-    let pending: Vec<&str> = report.sinks.iter().filter(|sink| sink.result == SinkResult::Pending).map(|sink| sink.name).collect();
+    let pending: Vec<&str> = report
+        .sinks
+        .iter()
+        .filter(|sink| sink.result == SinkResult::Pending)
+        .map(|sink| sink.name)
+        .collect();
     if !pending.is_empty() {
-        return verdict("Notified", "Unknown", Reason::Pending, format!("A message is on its way to {}", pending.join(", ")));
+        return verdict(
+            "Notified",
+            "Unknown",
+            Reason::Pending,
+            format!("A message is on its way to {}", pending.join(", ")),
+        );
     }
     if report.sinks.iter().any(|sink| sink.result == SinkResult::Delivered) {
-        return verdict("Notified", "True", Reason::Delivered, "Every sink has accepted its last message");
+        return verdict(
+            "Notified",
+            "True",
+            Reason::Delivered,
+            "Every sink has accepted its last message",
+        );
     }
     verdict("Notified", "True", Reason::NothingToSend, "Nothing to tell yet")
 }

@@ -39,11 +39,18 @@ pub(super) fn title_with_name(sighting: &Sighting) -> String {
 pub(super) fn attention(counts: &CertificateCounts) -> String {
     let bad = counts.warning + counts.critical;
     let needs = if bad == 1 { "needs" } else { "need" };
-    format!("{bad} of {} {needs} attention", count(counts.total as usize, "certificate"))
+    format!(
+        "{bad} of {} {needs} attention",
+        count(counts.total as usize, "certificate")
+    )
 }
 
 /// What `kubectl describe` shows last, above the Events.
-pub(super) fn summary(report: &Report<'_>, counts: &CertificateCounts, status: &CertificateMonitorStatus) -> Vec<String> {
+pub(super) fn summary(
+    report: &Report<'_>,
+    counts: &CertificateCounts,
+    status: &CertificateMonitorStatus,
+) -> Vec<String> {
     let mut lines = Vec::new();
     let open: Vec<&FindingReport<'_>> = report.findings.iter().filter(|finding| !finding.silenced).collect();
     if counts.warning + counts.critical > 0 {
@@ -53,15 +60,36 @@ pub(super) fn summary(report: &Report<'_>, counts: &CertificateCounts, status: &
     } else if counts.total == 0 {
         lines.extend(report.resolved.sources.iter().filter_map(|source| {
             let hint = source.hint.as_ref().or_else(|| None)?;
-            Some(format!("Nothing is watched: source {} selects nothing: {hint}.", source.name))
+            Some(format!(
+                "Nothing is watched: source {} selects nothing: {hint}.",
+                source.name
+            ))
         }));
     } else if counts.unknown > 0 {
-        lines.push(format!("{} of {} not been looked at yet.", counts.unknown, has(counts.total)));
+        lines.push(format!(
+            "{} of {} not been looked at yet.",
+            counts.unknown,
+            has(counts.total)
+        ));
     } else {
         let next = status.next_expiry.as_ref();
-        let next = next.map(|next| format!(" Next to expire: {} on {}.", next.certificate, next.time.instant().format("%Y-%m-%d")));
-        let silenced = if counts.silenced > 0 { format!(" ({} silenced)", counts.silenced) } else { String::new() };
-        lines.push(format!("{} valid{silenced}.{}", all(counts.total), next.unwrap_or_default()));
+        let next = next.map(|next| {
+            format!(
+                " Next to expire: {} on {}.",
+                next.certificate,
+                next.time.instant().format("%Y-%m-%d")
+            )
+        });
+        let silenced = if counts.silenced > 0 {
+            format!(" ({} silenced)", counts.silenced)
+        } else {
+            String::new()
+        };
+        lines.push(format!(
+            "{} valid{silenced}.{}",
+            all(counts.total),
+            next.unwrap_or_default()
+        ));
     }
     lines.extend(problem_lines(&open, &tail(report)));
     lines.extend(tail(report));
@@ -70,11 +98,19 @@ pub(super) fn summary(report: &Report<'_>, counts: &CertificateCounts, status: &
 }
 
 fn all(total: u32) -> String {
-    if total == 1 { "The 1 certificate is".to_owned() } else { format!("All {total} certificates are") }
+    if total == 1 {
+        "The 1 certificate is".to_owned()
+    } else {
+        format!("All {total} certificates are")
+    }
 }
 
 fn has(total: u32) -> String {
-    if total == 1 { "1 certificate has".to_owned() } else { format!("{total} certificates have") }
+    if total == 1 {
+        "1 certificate has".to_owned()
+    } else {
+        format!("{total} certificates have")
+    }
 }
 
 /// The worst, one a line, in columns.
@@ -83,7 +119,14 @@ fn problem_lines(open: &[&FindingReport<'_>], tail: &[String]) -> Vec<String> {
     let room = MOST_LINES - 1 - tail.len().min(4);
     let shown = if open.len() > room { room - 1 } else { open.len() };
     let columns: Vec<[String; 3]> = open.iter().take(shown).map(|finding| row(finding.sighting)).collect();
-    let width = |column: usize| columns.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).min(60);
+    let width = |column: usize| {
+        columns
+            .iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+            .min(60)
+    };
     let (first, second) = (width(0), width(1));
     let mut lines: Vec<String> = columns
         .iter()
@@ -93,7 +136,9 @@ fn problem_lines(open: &[&FindingReport<'_>], tail: &[String]) -> Vec<String> {
                 Severity::Warning => "WARNING ",
                 Severity::Critical => "CRITICAL",
             };
-            format!("{severity}  {title:first$}  {name:second$}  {message}").trim_end().to_owned()
+            format!("{severity}  {title:first$}  {name:second$}  {message}")
+                .trim_end()
+                .to_owned()
         })
         .collect();
     if open.len() > shown {
@@ -104,7 +149,12 @@ fn problem_lines(open: &[&FindingReport<'_>], tail: &[String]) -> Vec<String> {
 
 fn row(sighting: &Sighting) -> [String; 3] {
     let title = sighting.place.title();
-    let name = sighting.facts.name.as_ref().map(|name| name.as_str()).filter(|name| !title.contains(name));
+    let name = sighting
+        .facts
+        .name
+        .as_ref()
+        .map(|name| name.as_str())
+        .filter(|name| !title.contains(name));
     // The whole sentence stands in `problems`; a line has its first part.
     let message = sighting.facts.message.split("; ").next().unwrap_or_default();
     [cut(&title, 60), cut(name.unwrap_or_default(), 60), cut(message, 160)]
@@ -114,9 +164,16 @@ fn row(sighting: &Sighting) -> [String; 3] {
 fn tail(report: &Report<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     for sink in report.sinks.iter().filter(|sink| sink.result == SinkResult::Failing) {
-        let since = sink.since.map(|since| format!(" since {}", minute(since))).unwrap_or_default();
+        let since = sink
+            .since
+            .map(|since| format!(" since {}", minute(since)))
+            .unwrap_or_default();
         let problem = sink.problem.as_deref().unwrap_or("the last delivery failed");
-        let waiting = if sink.pending > 0 { format!("; {} waiting", count(sink.pending as usize, "change")) } else { String::new() };
+        let waiting = if sink.pending > 0 {
+            format!("; {} waiting", count(sink.pending as usize, "change"))
+        } else {
+            String::new()
+        };
         lines.push(format!("Sink {} is failing{since}: {problem}{waiting}.", sink.name));
     }
     for source in &report.resolved.sources {
@@ -126,7 +183,10 @@ fn tail(report: &Report<'_>) -> Vec<String> {
     }
     lines.extend(report.trust_problem.map(|problem| format!("Trust: {problem}.")));
     if report.resolved.unchecked > 0 {
-        lines.push(format!("{} more are not checked: `limits` allow no more.", report.resolved.unchecked));
+        lines.push(format!(
+            "{} more are not checked: `limits` allow no more.",
+            report.resolved.unchecked
+        ));
     }
     lines
 }
