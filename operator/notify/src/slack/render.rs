@@ -105,9 +105,9 @@ fn escape(text: &str, most: usize) -> String {
             break;
         }
         if escaped.is_empty() {
-            out.push(c)
+            out.push(c);
         } else {
-            out.push_str(escaped)
+            out.push_str(escaped);
         }
     }
     out
