@@ -216,3 +216,82 @@ fn embedded(ip: IpAddr) -> Vec<Ipv4Addr> {
     }
     inside
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Every form in which an IPv6 address carries an IPv4 address.
+    fn wrapped([a, b, c, d]: [u8; 4]) -> Vec<(&'static str, Ipv6Addr)> {
+        let high = u16::from_be_bytes([a, b]);
+        let low = u16::from_be_bytes([c, d]);
+        let mut forms = vec![
+            ("mapped", Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, high, low)),
+            ("translated", Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, high, low)),
+            ("NAT64", Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, high, low)),
+            ("local NAT64", Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, high, low)),
+            ("6to4", Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 1)),
+            ("Teredo", Ipv6Addr::new(0x2001, 0, 0x909, 0x909, 0, 0, !high, !low)),
+            (
+                "Teredo server",
+                Ipv6Addr::new(0x2001, 0, high, low, 0, 0, !0x909, !0x909),
+            ),
+            ("ISATAP", Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0x5efe, high, low)),
+            (
+                "ISATAP, global",
+                Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0x200, 0x5efe, high, low),
+            ),
+        ];
+        if [a, b, c] != [0, 0, 0] || d > 1 {
+            forms.push(("compatible", Ipv6Addr::new(0, 0, 0, 0, 0, 0, high, low)));
+        }
+        forms
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn any_address_inside_another_classifies_like_the_bare_one(octets: [u8; 4]) {
+            let bare = class(IpAddr::from(octets));
+            for (form, ip) in wrapped(octets) {
+                prop_assert_eq!(class(IpAddr::V6(ip)), bare, "{} {}", form, ip);
+            }
+        }
+
+        #[test]
+        fn local_nat64_is_refused_where_any_reading_of_it_is(octets: [u8; 4], rest: [u8; 10]) {
+            let worst = class(IpAddr::from(octets));
+            prop_assume!(octets[0] != 0);
+            let [a, b, c, d] = octets;
+            let mut ip = [0x00, 0x64, 0xff, 0x9b, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            ip[6..].copy_from_slice(&rest);
+            for places in [[6, 7, 9, 10], [7, 9, 10, 11], [9, 10, 11, 12]] {
+                let mut ip = ip;
+                ip[8] = 0;
+                for (place, octet) in places.into_iter().zip([a, b, c, d]) {
+                    ip[place] = octet;
+                }
+                prop_assume!(ip[6..12] != [0; 6]);
+                prop_assert!(class(IpAddr::from(ip)) >= worst);
+            }
+        }
+
+        #[test]
+        fn no_address_of_a_special_range_is_public(ip: [u8; 16], range in 0..6usize) {
+            let nets: [(Ipv6Net, Class); 6] = [
+                (LINK_LOCAL_V6, Class::LinkLocal),
+                (PRIVATE_V6, Class::Private),
+                (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), Class::Never),
+                (v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), Class::Never),
+                (v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10), Class::Never),
+                (v6([0x4000, 0, 0, 0, 0, 0, 0, 0], 3), Class::Never),
+            ];
+            let (net, least) = nets[range];
+            let mask = u128::from(net.netmask());
+            let ip = (u128::from_be_bytes(ip) & !mask) | u128::from(net.network());
+            prop_assert!(class(IpAddr::from(ip.to_be_bytes())) >= least);
+        }
+    }
+}

@@ -157,10 +157,18 @@ fn plain(ports: Vec<Port>) -> Vec<u16> {
 pub(super) fn parse(text: &str, file_name: &str) -> Result<Policy, PolicyError> {
     let file: Option<File> = serde_saphyr::from_str(text).map_err(|error| {
         let error = error.without_snippet();
+        let text = error.to_string();
+        let (line, cause) = match error.location() {
+            Some(at) => {
+                let suffix = format!(" at line {}, column {}", at.line(), at.column());
+                (Some(at.line()), text.strip_suffix(&suffix).unwrap_or(&text))
+            }
+            None => (None, text.as_str()),
+        };
         PolicyError {
             file: file_name.to_owned(),
-            line: error.location().map(|location| location.line()),
-            cause: error.to_string(),
+            line,
+            cause: cause.to_owned(),
         }
     })?;
     let file = file.unwrap_or_default();
