@@ -133,12 +133,12 @@ impl Lanes {
             };
             pace.reserve(now, limits.per_second_per_namespace, limits.burst_per_namespace)
         };
-        tokio::time::sleep_until(turn).await;
+        wait_until(turn).await;
         // Only now: a namespace that waits for its own turn takes none of the others'.
         let turn = lock(&self.paces)
             .all
             .reserve(Instant::now(), limits.per_second, limits.per_second);
-        tokio::time::sleep_until(turn).await;
+        wait_until(turn).await;
     }
 
     fn share(&self, purpose: Purpose, namespace: &str, address: Option<IpAddr>) -> Arc<Semaphore> {
@@ -159,6 +159,13 @@ impl Lanes {
         let semaphore = Arc::new(Semaphore::new(permits(bound)));
         shares.map.insert(share, Arc::downgrade(&semaphore));
         semaphore
+    }
+}
+
+/// A timer that is due already would still cost up to a millisecond: tokio rounds up.
+async fn wait_until(turn: Instant) {
+    if turn > Instant::now() {
+        tokio::time::sleep_until(turn).await;
     }
 }
 

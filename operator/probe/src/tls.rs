@@ -8,7 +8,7 @@ use certmon_core::{
 use certmon_egress::{Denied, DialError, Egress, Request, Stream, Vetted};
 use futures::future::{BoxFuture, FutureExt, join_all};
 use rustls::{
-    ClientConfig,
+    CipherSuite, ClientConfig,
     client::Resumption,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::ServerName,
@@ -158,9 +158,10 @@ fn request(target: &DialTarget, host: &Host, port: u16, provenance: Provenance) 
 }
 
 /// X25519 stands first, so that it alone is sent as a key share; the hybrid group is offered without one. A ClientHello of
-/// more than 1 kB is dropped by some servers; a server that insists on the hybrid group asks for its share.
+/// more than 1 kB is dropped by some servers; a server that insists on the hybrid group asks for its share. Of the suites
+/// the one whose hash is done in hardware comes first: there is nothing to keep secret, and it saves a tenth of a look.
 fn provider() -> CryptoProvider {
-    CryptoProvider {
+    let mut provider = CryptoProvider {
         kx_groups: vec![
             aws_lc_rs::kx_group::X25519,
             aws_lc_rs::kx_group::SECP256R1,
@@ -168,7 +169,11 @@ fn provider() -> CryptoProvider {
             aws_lc_rs::kx_group::X25519MLKEM768,
         ],
         ..aws_lc_rs::default_provider()
-    }
+    };
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    provider
 }
 
 /// No SNI is sent for an address (RFC 6066 §3), nor for what is no name for one, such as a wildcard.
