@@ -41,7 +41,7 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
     let policy = args
         .egress_policy
         .as_ref()
-        .map(|path| read_policy(path))
+        .map(read_policy)
         .transpose()?
         .unwrap_or_default();
     let helo = args
@@ -238,7 +238,7 @@ async fn own_addresses(bound: SocketAddr, api_server: &http::Uri) -> OwnAddresse
 /// The machine's roots; in an image without any, those that the program brings.
 fn system_roots() -> Anchors {
     let found = rustls_native_certs::load_native_certs();
-    let anchors = Anchors::from_der(found.certs.iter().map(|certificate| certificate.as_ref()));
+    let anchors = Anchors::from_der(&found.certs);
     if anchors.is_empty() {
         tracing::warn!("no root certificates were found on this system: nothing that is served can be trusted by them");
     }

@@ -261,7 +261,7 @@ impl Engine {
             AssertUnwindSafe(work)
                 .catch_unwind()
                 .await
-                .unwrap_or_else(|_| Done::Panicked(key))
+                .unwrap_or(Done::Panicked(key))
         });
     }
 

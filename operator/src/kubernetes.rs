@@ -80,9 +80,7 @@ fn failure(error: &kube::Error) -> ApiFailure {
             400 | 413 | 422 => ApiFailure::Invalid(status.message.chars().take(512).collect()),
             code => {
                 let seconds = status.details.as_ref().map(|details| details.retry_after_seconds);
-                let retry_after = seconds
-                    .and_then(|seconds| u64::try_from(seconds).ok())
-                    .filter(|seconds| *seconds > 0);
+                let retry_after = seconds.map(u64::from).filter(|seconds| *seconds > 0);
                 ApiFailure::Unavailable {
                     reason: format!("HTTP {code}"),
                     retry_after: retry_after.map(Duration::from_secs),

@@ -155,7 +155,7 @@ impl Metrics {
         sightings: &[Sighting],
         now: DateTime<Utc>,
     ) {
-        let counts = status.certificates.clone().unwrap_or_default();
+        let counts = status.certificates.unwrap_or_default();
         let mut monitors = self.lock();
         let series = monitors.entry(key.clone()).or_default();
         series.uid = uid.into();

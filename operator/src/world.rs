@@ -99,12 +99,21 @@ pub struct Ingress {
     pub uid: Box<str>,
     /// Its labels.
     pub labels: Labels,
-    /// `spec.tls`: hosts and the Secret's name.
-    pub tls: Vec<(Vec<Box<str>>, Option<Box<str>>)>,
+    /// `spec.tls`.
+    pub tls: Vec<IngressTls>,
     /// `spec.rules[].host`.
     pub rule_hosts: Vec<Box<str>>,
     /// `status.loadBalancer.ingress[]` that names an address: IP or host name, and the ports that it names.
     pub addresses: Vec<IngressAddress>,
+}
+
+/// An entry of `spec.tls`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IngressTls {
+    /// Its hosts; the rules' hosts count where there is none.
+    pub hosts: Vec<Box<str>>,
+    /// The Secret's name.
+    pub secret: Option<Box<str>>,
 }
 
 /// An address in an Ingress's status.
@@ -623,13 +632,13 @@ impl World {
                 .filter(|(_, h)| stale(&h.watch, h.round))
                 .map(|(key, _)| key.clone()),
         );
-        let secrets = self.secrets.iter().flat_map(|(_, of)| of.values());
+        let secrets = self.secrets.values().flat_map(BTreeMap::values);
         gone.extend(
             secrets
                 .filter(|h| stale(&h.watch, h.round))
                 .map(|h| h.object.key.clone()),
         );
-        let ingresses = self.ingresses.iter().flat_map(|(_, of)| of.values());
+        let ingresses = self.ingresses.values().flat_map(BTreeMap::values);
         gone.extend(
             ingresses
                 .filter(|h| stale(&h.watch, h.round))

@@ -8,3 +8,4 @@ mod chart;
 mod controlplane;
 mod crds;
 mod manifests;
+mod stories;

@@ -370,9 +370,13 @@ impl<'a> Found<'a> {
                 continue;
             }
             plain += usize::from(ingress.tls.is_empty());
-            for (hosts, secret_name) in &ingress.tls {
-                let beside = self.stored_beside(secret_name.as_deref(), choice.stored, secrets_complete);
-                let hosts = if hosts.is_empty() { &ingress.rule_hosts } else { hosts };
+            for entry in &ingress.tls {
+                let beside = self.stored_beside(entry.secret.as_deref(), choice.stored, secrets_complete);
+                let hosts = if entry.hosts.is_empty() {
+                    &ingress.rule_hosts
+                } else {
+                    &entry.hosts
+                };
                 for host in hosts.iter().filter_map(|host| Host::parse(host).ok()) {
                     self.ingress_host(ingress, host, choice, &beside);
                 }
@@ -415,7 +419,8 @@ impl<'a> Found<'a> {
     fn ingress_host(&mut self, ingress: &Ingress, host: Host, choice: &IngressChoice, beside: &StoredBeside) {
         let dialled = choice.served && !host.is_wildcard();
         // Without a look and without a stored certificate there is nothing to judge.
-        if !dialled && !(choice.stored && matches!(beside, StoredBeside::Value(_))) {
+        let stored = choice.stored && matches!(beside, StoredBeside::Value(_));
+        if !dialled && !stored {
             return;
         }
         let place = Place::Ingress {

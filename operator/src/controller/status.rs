@@ -125,7 +125,7 @@ pub fn build(
     new.observed_generation = Some(report.generation);
     new.last_handled_check_request = report.check_handled.map(ToOwned::to_owned);
     new.last_handled_test_request = report.test_handled.map(ToOwned::to_owned);
-    let counts = new.certificates.clone().unwrap_or_default();
+    let counts = new.certificates.unwrap_or_default();
     new.conditions = conditions::build(
         old.map_or(&[], |old| &old.conditions),
         report,

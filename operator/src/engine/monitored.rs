@@ -232,7 +232,7 @@ impl Monitored {
             }
             SourceKind::Ingresses(_) => {
                 let mut named = world.ingresses(namespace).flat_map(|ingress| &ingress.tls);
-                named.any(|(_, secret)| secret.as_deref() == Some(name))
+                named.any(|entry| entry.secret.as_deref() == Some(name))
             }
             SourceKind::Endpoints(_) => false,
         }) || self.selection.iter().flat_map(BTreeMap::values).flatten().any(place)
@@ -322,7 +322,7 @@ fn want_ingresses(wanted: &mut Wanted, namespace: &str, world: &World) {
     let named = world
         .ingresses(namespace)
         .flat_map(|ingress| &ingress.tls)
-        .filter_map(|(_, secret)| secret.as_ref());
+        .filter_map(|entry| entry.secret.as_ref());
     let absent = named.filter(|name| {
         world
             .secret(namespace, name)

@@ -95,7 +95,7 @@ impl Engine {
                 }
             }
             Done::LedgerRead(key, uid, result) => {
-                self.ledger_read(&key, &uid, result.map(|object| object.map(|it| *it)))
+                self.ledger_read(&key, &uid, result.map(|object| object.map(|it| *it)));
             }
             Done::LedgerPut(key, uid, result) => self.ledger_put(&key, &uid, result.map(|object| *object)),
             Done::StatusApplied(key, uid, status, result) => self.status_applied(&key, &uid, *status, result),

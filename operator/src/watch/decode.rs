@@ -3,7 +3,7 @@
 use super::stream::Decode;
 use crate::{
     cluster::Key,
-    world::{Ingress, IngressAddress, Labels, Monitor, Seen, SinkSecretVersion, TrustObject, Wanted},
+    world::{Ingress, IngressAddress, IngressTls, Labels, Monitor, Seen, SinkSecretVersion, TrustObject, Wanted},
 };
 use certmon_core::place::Host;
 use serde::Deserialize;
@@ -115,14 +115,14 @@ struct IngressObject {
 #[derive(Default, Deserialize)]
 struct IngressSpec {
     #[serde(default)]
-    tls: Vec<IngressTls>,
+    tls: Vec<TlsEntry>,
     #[serde(default)]
     rules: Vec<IngressRule>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct IngressTls {
+struct TlsEntry {
     #[serde(default)]
     hosts: Vec<Box<str>>,
     secret_name: Option<Box<str>>,
@@ -176,7 +176,10 @@ impl Decode for IngressDecode {
                     .spec
                     .tls
                     .into_iter()
-                    .map(|entry| (entry.hosts, entry.secret_name.filter(|name| !name.is_empty())))
+                    .map(|entry| IngressTls {
+                        hosts: entry.hosts,
+                        secret: entry.secret_name.filter(|name| !name.is_empty()),
+                    })
                     .collect(),
                 rule_hosts: object
                     .spec

@@ -30,13 +30,16 @@ use zeroize::Zeroizing;
 /// The key of a `kubernetes.io/tls` Secret's private key.
 const PRIVATE_KEY: &str = "tls.key";
 
+/// A value, and the key that it stood at.
+type KnownValue = (Box<str>, Weak<StoredValue>);
+
 /// Decodes Secrets by what is wanted at that moment.
 pub(super) struct SecretDecode {
     _wanted: watch::Receiver<Arc<Wanted>>,
     labels: SharedLabels,
     types: Mutex<HashMap<Box<str>, Arc<str>>>,
     /// Values that are known, by the hash of their bytes: copies of one certificate share their facts.
-    known: Mutex<HashMap<Fingerprint, (Box<str>, Weak<StoredValue>)>>,
+    known: Mutex<HashMap<Fingerprint, KnownValue>>,
 }
 
 impl SecretDecode {

@@ -59,7 +59,7 @@ pub(super) fn summary(
         lines.push(format!("{} valid, but:", all(counts.total)));
     } else if counts.total == 0 {
         lines.extend(report.resolved.sources.iter().filter_map(|source| {
-            let hint = source.hint.as_ref().or_else(|| None)?;
+            let hint = source.hint.as_ref()?;
             Some(format!(
                 "Nothing is watched: source {} selects nothing: {hint}.",
                 source.name
@@ -153,7 +153,7 @@ fn row(sighting: &Sighting) -> [String; 3] {
         .facts
         .name
         .as_ref()
-        .map(|name| name.as_str())
+        .map(certmon_core::text::PeerText::as_str)
         .filter(|name| !title.contains(name));
     // The whole sentence stands in `problems`; a line has its first part.
     let message = sighting.facts.message.split("; ").next().unwrap_or_default();
