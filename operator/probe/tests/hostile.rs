@@ -297,3 +297,55 @@ async fn a_target_that_the_policy_refuses_gets_no_connection() {
     assert!(visits.recv().await.unwrap().server_name.is_err());
     assert!(visits.try_recv().is_err());
 }
+
+#[tokio::test]
+async fn a_namespace_full_of_servers_that_hang_delays_no_other() {
+    let authority = Authority::new();
+    let identity = authority.issue(&leaf_params("shop.example"));
+    let (tell, mut hanging) = mpsc::unbounded_channel();
+    let tarpit = serve_raw(loopback(1, 0), move |tcp| {
+        let _ = tell.send(());
+        async move {
+            let _kept = tcp;
+            std::future::pending::<()>().await;
+        }
+    })
+    .await;
+    let (server, _visits) = serve(loopback(1, 0), Manner::default().of(&authority, &identity)).await;
+    let policy = format!(
+        "allow: [{{namespaces: ['*'], cidrs: [127.0.0.0/28], ports: [{}, {}]}}]",
+        tarpit.port(),
+        server.port()
+    );
+    let policy = Policy::parse(&policy, "policy.yaml").unwrap();
+    let probe = Arc::new(TlsProbe::new(Egress::new(
+        policy,
+        OwnAddresses::default(),
+        no_resolver(),
+    )));
+    let looks: Vec<_> = (0..200)
+        .map(|_| {
+            let (probe, target) = (
+                Arc::clone(&probe),
+                target(&[("127.0.0.1", tarpit.port())], "a.example", PATIENCE),
+            );
+            tokio::spawn(async move { probe.look(target).await })
+        })
+        .collect();
+    // The namespace's share of one address is taken, and stays taken.
+    for _ in 0..4 {
+        hanging.recv().await.unwrap();
+    }
+    let mut other = target(&[("127.0.0.1", server.port())], "shop.example", PATIENCE);
+    other.namespace = "shop".into();
+    let start = Instant::now();
+    for _ in 0..20 {
+        let look = probe.look(other.clone()).await;
+        assert_eq!(look.addresses[0].2, Ok(ServedBytes { chain: identity.ders() }));
+    }
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+    assert!(hanging.try_recv().is_err(), "more than the share was dialled");
+    for look in looks {
+        look.abort();
+    }
+}
