@@ -38,8 +38,10 @@ impl PeerText {
     }
 }
 
-/// Control characters (C0, DEL, C1), line and paragraph separators, bidirectional controls, zero-width characters, tags.
-fn is_unsafe(c: char) -> bool {
+/// Whether a character could forge a line or reorder a text: control characters (C0, DEL, C1), line and paragraph
+/// separators, bidirectional controls, zero-width characters, tags. Renderers drop them again at their own edge.
+#[must_use]
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{00ad}' | '\u{061c}' | '\u{180e}'
