@@ -1,5 +1,18 @@
 //! Sinks: render a message (pure), and deliver it through the one door.
 
+mod config;
+mod door;
+mod email;
+mod http;
+mod secret;
+mod sinks;
+mod slack;
+mod tls;
+mod webhook;
+mod words;
+
+pub use sinks::{Now, Sinks};
+
 use certmon_core::{
     delivery::{Misconfigured, Outcome, Rung},
     message::Message,
@@ -63,3 +76,6 @@ pub trait Sink: Send + Sync {
     /// The longest that [`Sink::deliver`] takes.
     fn longest_attempt(&self, kind: &SinkKind, attempt: u32) -> Duration;
 }
+
+#[cfg(test)]
+mod golden;
