@@ -41,9 +41,8 @@ fn parse(kind: &SinkKind, values: &[(&str, &str)]) -> Result<Parsed<Config>, Sin
 
 #[track_caller]
 fn fault(kind: &SinkKind, values: &[(&str, &str)]) -> (Misconfigured, String) {
-    let fault = match parse(kind, values) {
-        Ok(_) => panic!("accepted: {values:?}"),
-        Err(fault) => fault,
+    let Err(fault) = parse(kind, values) else {
+        panic!("accepted: {values:?}")
     };
     assert!(!fault.text.contains(CANARY), "a value is quoted: {}", fault.text);
     (fault.class, fault.text)

@@ -27,7 +27,7 @@ fn alert(name: &str, finding: Finding, severity: Severity) -> MessageAlert {
         severity,
         previous_severity: None,
         place: format!("secret/shop/{name}#tls.crt"),
-        title: format!("Secret shop/{name} (tls.crt)"),
+        title: format!("Secret/{name} tls.crt"),
         object: Some(MessageObject {
             kind: "Secret".to_owned(),
             name: name.to_owned(),
@@ -46,7 +46,7 @@ fn alert(name: &str, finding: Finding, severity: Severity) -> MessageAlert {
         }),
         since: as_of() - TimeDelta::hours(2),
         resolved_as: None,
-        message: format!("Secret shop/{name} (tls.crt): {name}.example.com expires 2026-11-28T17:53:00Z"),
+        message: format!("Secret/{name} tls.crt ({name}.example.com) expires 2026-11-28T17:53:00Z"),
         next_step: "Renew the certificate, or find out why its renewal fails.".to_owned(),
         runbook: format!("https://certmon.dev/runbooks/{finding}"),
     }
@@ -203,7 +203,7 @@ fn three_thousand_alerts_fit_every_sink_and_the_rest_is_counted() {
         let blocks = slack["blocks"].as_array().map_or(0, Vec::len);
         assert!(blocks <= 50, "{rung:?}: {blocks} blocks");
         assert_texts(&slack, &|text| {
-            assert!(text.chars().count() <= 3000, "{rung:?}: {text}")
+            assert!(text.chars().count() <= 3000, "{rung:?}: {text}");
         });
         let shown: Message = serde_json::from_slice(&webhook::body(&many, rung)).expect("the body is a message");
         assert_eq!(shown.truncated as usize + shown.alerts.len(), 3007, "{rung:?}");

@@ -47,6 +47,8 @@ pub(crate) struct Request<'a> {
     pub(crate) tls: Arc<ClientConfig>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Whether the answer's body says something that its status doesn't.
+    pub(crate) reads: bool,
 }
 
 /// What came back.
@@ -54,7 +56,7 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     /// `Retry-After`, at most 6 h.
     pub(crate) retry_after: Option<Duration>,
-    /// At most [`BODY_CAP`] bytes; `None`: it was longer, or cut off.
+    /// At most [`BODY_CAP`] bytes; `None`: it was longer, or cut off, or not to be read.
     pub(crate) body: Option<Bytes>,
 }
 
@@ -88,11 +90,10 @@ pub(crate) async fn post(
         stream,
         written: Arc::clone(&written),
     };
-    let exchange = exchange(stream, request, now);
-    match timeout_at(deadline, exchange).await {
-        Ok(Some(reply)) => Ok(reply),
-        Ok(None) | Err(_) if written.load(Ordering::Relaxed) => Err(clear(FailureClass::Ambiguous)),
-        Ok(None) | Err(_) => Err(clear(FailureClass::Connect)),
+    match exchange(stream, request, deadline, now).await {
+        Some(reply) => Ok(reply),
+        None if written.load(Ordering::Relaxed) => Err(clear(FailureClass::Ambiguous)),
+        None => Err(clear(FailureClass::Connect)),
     }
 }
 
@@ -105,8 +106,8 @@ pub(crate) fn clear(class: FailureClass) -> Failure {
     }
 }
 
-/// `None`: the connection ended before a status was there.
-async fn exchange<S>(stream: S, request: Request<'_>, now: DateTime<Utc>) -> Option<Reply>
+/// `None`: no status was there by the deadline, or when the connection ended.
+async fn exchange<S>(stream: S, request: Request<'_>, deadline: Instant, now: DateTime<Utc>) -> Option<Reply>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -115,25 +116,33 @@ where
         .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
         .await
         .ok()?;
+    let reads = request.reads;
     let outgoing = outgoing(request)?;
     let asked = pin!(async move {
-        let answer = sender.send_request(outgoing).await.ok()?;
+        let answer = timeout_at(deadline, sender.send_request(outgoing)).await.ok()?.ok()?;
         let status = answer.status().as_u16();
         let retry_after = answer
             .headers()
             .get(header::RETRY_AFTER)
             .and_then(|value| pause(value.as_bytes(), now));
+        let body = if reads {
+            timeout_at(deadline, read(answer.into_body())).await.ok().flatten()
+        } else {
+            None
+        };
         Some(Reply {
             status,
             retry_after,
-            body: read(answer.into_body()).await,
+            body,
         })
     });
     // The connection moves the bytes of both ways; once it ends, what it has read is still there to be taken.
     match select(asked, pin!(connection)).await {
         Either::Left((reply, connection)) => {
-            // Closed in order, the receiver's log has no reset in it. Nothing depends on it.
-            let _ = tokio::time::timeout(CLOSE, connection).await;
+            if reply.is_some() {
+                // Closed in order, the receiver's log has no reset in it. Nothing depends on it.
+                let _ = tokio::time::timeout(CLOSE, connection).await;
+            }
             reply
         }
         Either::Right((_, asked)) => asked.await,

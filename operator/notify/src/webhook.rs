@@ -101,6 +101,7 @@ pub(crate) async fn deliver(
         tls: door.tls(&config.roots),
         headers,
         body: body.into(),
+        reads: false,
     };
     let reply = http::post(door, request, deadline, now).await?;
     match reply.status {

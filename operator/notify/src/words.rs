@@ -182,8 +182,8 @@ pub(crate) struct Told {
     pub(crate) finding: String,
     /// The place.
     pub(crate) title: String,
-    /// The rest of the sentence.
-    pub(crate) sentence: String,
+    /// The rest of the sentence that begins with the title: put them side by side.
+    pub(crate) rest: String,
     /// What to do, if anything is left to do.
     pub(crate) next_step: Option<String>,
     /// Where to read more: https only.
@@ -210,13 +210,15 @@ pub(crate) fn told(alert: &MessageAlert) -> Told {
     };
     let title = cut(&alert.title, 256);
     let message = cut(&alert.message, 1000);
-    let sentence = message.strip_prefix(title.as_str()).unwrap_or(&message);
+    let rest = message
+        .strip_prefix(title.as_str())
+        .map_or_else(|| format!(": {message}"), str::to_owned);
     let firing = change != Change::Resolved;
     Told {
         sign,
         label,
         finding: alert.finding.to_string(),
-        sentence: sentence.trim_start_matches([':', ' ']).to_owned(),
+        rest,
         title,
         next_step: (firing && !alert.next_step.is_empty()).then(|| cut(&alert.next_step, 500)),
         runbook: runbook(alert).filter(|_| firing),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use support::{
     Pki, assert_failed, delivery, failed, hook,
     http::{Answer, Server, status},
-    now, out_of_patience, sinks,
+    now, out_of_patience, sinks, slack,
 };
 
 #[tokio::test]
@@ -150,6 +150,25 @@ async fn an_endless_answer_is_read_no_further_than_its_cap() {
             assert_failed(&outcome, FailureClass::Ambiguous, None);
         }
     }
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_as_good_as_its_status() {
+    let pki = Pki::new();
+    let begin = || Answer::Begin("HTTP/1.1 202 Accepted\r\nContent-Length: 9\r\n\r\nx".to_owned());
+    let server = Server::start(&pki, [begin()]).await;
+    let values = [("url", &*server.url("/")), ("ca.crt", &pki.ca_pem)];
+    let outcome = sinks(&[server.address]).deliver(delivery(hook(), &values)).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    // Slack's answer is in the body.
+    let server = Server::start(&pki, [begin()]).await;
+    let bot = [
+        ("token", "xoxb-1"),
+        ("apiURL", &*server.url("/")),
+        ("ca.crt", &pki.ca_pem),
+    ];
+    let outcome = out_of_patience(sinks(&[server.address]), delivery(slack("#a"), &bot), server.silent()).await;
+    assert_eq!(failed(&outcome).class, FailureClass::Ambiguous);
 }
 
 #[tokio::test]

@@ -147,8 +147,8 @@ pub(crate) fn text(message: &Message, rung: Rung) -> String {
     let mut text = format!("{}\nMonitor {}\n", words::headline(message), words::monitor(message));
     for told in &alerts {
         text.push_str(&format!(
-            "\n{}  {}\n{}\n{}\n",
-            told.label, told.finding, told.title, told.sentence
+            "\n{}  {}\n{}{}\n",
+            told.label, told.finding, told.title, told.rest
         ));
         if let Some(next) = &told.next_step {
             text.push_str(&format!("Next step: {next}\n"));
@@ -194,10 +194,7 @@ fn alert(html: &mut Html, told: &Told) {
         .text(&told.label)
         .markup("</b> &nbsp;")
         .text(&told.finding);
-    html.markup("<br><b>")
-        .text(&told.title)
-        .markup("</b><br>")
-        .text(&told.sentence);
+    html.markup("<br><b>").text(&told.title).markup("</b>").text(&told.rest);
     if let Some(next) = &told.next_step {
         html.markup("<br>Next step: ").text(next);
     }

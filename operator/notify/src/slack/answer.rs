@@ -2,34 +2,39 @@
 
 use crate::http::{self, Reply};
 use certmon_core::delivery::{Failure, FailureClass};
-use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// The longest word that is looked up.
 const LONGEST_WORD: usize = 64;
 
-/// The fields of an answer that are read; all else is dropped.
-#[derive(Deserialize, Default)]
+/// The fields of an answer that are read, each if it is what it should be; all else is dropped.
+#[derive(Default)]
 pub(crate) struct Answer {
-    #[serde(default)]
     ok: bool,
-    #[serde(default)]
     error: Option<String>,
-    #[serde(default)]
     retry_after: Option<f64>,
-    #[serde(default)]
     pub(crate) channel: Option<String>,
-    #[serde(default)]
     pub(crate) ts: Option<String>,
-    #[serde(default)]
-    pub(crate) message: Option<Posted>,
+    /// Of a posted message the thread that it landed in; `None`: nothing is said of the message.
+    pub(crate) landed: Option<Option<String>>,
 }
 
-/// What Slack made of a message.
-#[derive(Deserialize)]
-pub(crate) struct Posted {
-    #[serde(default)]
-    pub(crate) thread_ts: Option<String>,
+impl Answer {
+    /// `None`: no object of JSON, so whatever answered isn't Slack's API.
+    fn read(body: &[u8]) -> Option<Self> {
+        let fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
+        let text = |of: &Map<String, Value>, name: &str| of.get(name).and_then(Value::as_str).map(str::to_owned);
+        let message = fields.get("message").and_then(Value::as_object);
+        Some(Self {
+            ok: fields.get("ok") == Some(&Value::Bool(true)),
+            error: text(&fields, "error"),
+            retry_after: fields.get("retry_after").and_then(Value::as_f64),
+            channel: text(&fields, "channel"),
+            ts: text(&fields, "ts"),
+            landed: message.map(|message| text(message, "thread_ts")),
+        })
+    }
 }
 
 /// Why Slack refused.
@@ -51,10 +56,7 @@ impl From<Failure> for Refusal {
 /// # Errors
 /// It isn't `ok`.
 pub(crate) fn of_method(reply: &Reply) -> Result<Answer, Refusal> {
-    let answer = reply
-        .body
-        .as_deref()
-        .and_then(|body| serde_json::from_slice::<Answer>(body).ok());
+    let answer = reply.body.as_deref().and_then(Answer::read);
     match (reply.status, answer) {
         (200..=299, Some(answer)) if answer.ok => Ok(answer),
         (200..=299, Some(answer)) => {
@@ -98,8 +100,8 @@ pub(crate) fn of_method(reply: &Reply) -> Result<Answer, Refusal> {
 pub(crate) fn of_webhook(reply: &Reply) -> Result<(), Failure> {
     match reply.status {
         // Some gateways answer a refusal with 200 and JSON, as the Web API does.
-        200..=299 => match reply.body.as_deref().map(serde_json::from_slice::<Answer>) {
-            Some(Ok(answer)) if !answer.ok && answer.error.is_some() => {
+        200..=299 => match reply.body.as_deref().and_then(Answer::read) {
+            Some(answer) if !answer.ok && answer.error.is_some() => {
                 let word = answer.error.as_deref().unwrap_or_default();
                 let class = class(word).unwrap_or(FailureClass::Rejected);
                 Err(Failure {
@@ -121,7 +123,7 @@ fn refused(reply: &Reply) -> Failure {
         return by_status;
     }
     let body = reply.body.as_deref().unwrap_or_default();
-    let answer = serde_json::from_slice::<Answer>(body).unwrap_or_default();
+    let answer = Answer::read(body).unwrap_or_default();
     let word = answer
         .error
         .as_deref()

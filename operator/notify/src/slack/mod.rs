@@ -98,6 +98,7 @@ impl Caller<'_> {
             tls: self.door.tls(&self.config.roots),
             headers,
             body: serde_json::to_vec(body).expect("a JSON value is JSON").into(),
+            reads: true,
         };
         http::post(self.door, request, self.deadline, self.now).await
     }
@@ -173,15 +174,10 @@ impl Bot<'_> {
         );
         match self.call("chat.postMessage", &reply).await {
             Ok(answer) => {
-                let threaded = answer
-                    .message
-                    .as_ref()
-                    .is_some_and(|m| m.thread_ts.as_deref() == Some(root.ts.as_str()));
                 // Slack posts an answer to a deleted message beside it, without a word: that one is the root from now.
-                if threaded || answer.message.is_none() {
-                    Ok(Some(root))
-                } else {
-                    Ok(posted(&answer))
+                match &answer.landed {
+                    Some(thread) if thread.as_deref() != Some(root.ts.as_str()) => Ok(posted(&answer)),
+                    _ => Ok(Some(root)),
                 }
             }
             Err(Refusal::RootGone) => Ok(None),

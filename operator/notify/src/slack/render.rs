@@ -49,8 +49,8 @@ pub(crate) fn inert() -> Value {
 
 fn section(told: &Told) -> Value {
     let mut text = format!(
-        "{} {} · {}\n{}\n{}",
-        told.sign, told.label, told.finding, told.title, told.sentence
+        "{} {} · {}\n{}{}",
+        told.sign, told.label, told.finding, told.title, told.rest
     );
     if let Some(next) = &told.next_step {
         text.push_str(&format!("\n→ {next}"));

@@ -18,6 +18,8 @@ use tokio_rustls::TlsAcceptor;
 pub enum Answer {
     /// Reads the request and says this.
     Say(String),
+    /// Reads the request, says this, and no more.
+    Begin(String),
     /// Reads the request and says nothing.
     Silent,
     /// Reads the request and closes.
@@ -122,6 +124,13 @@ impl Server {
                 // The client may hang up on an answer that it doesn't want to read to its end.
                 let _ = tls.write_all(text.as_bytes()).await;
                 let _ = tls.shutdown().await;
+                let _ = tls.read_to_end(&mut Vec::new()).await;
+            }
+            Answer::Begin(text) => {
+                let _ = tls.write_all(text.as_bytes()).await;
+                let _ = tls.flush().await;
+                self.fell_silent.notify_one();
+                // Until the client hangs up.
                 let _ = tls.read_to_end(&mut Vec::new()).await;
             }
             Answer::Silent => {

@@ -1,6 +1,9 @@
 //! What the tests of the sinks share: a certificate authority, the one door under a policy like everyone's, messages.
 #![allow(dead_code, unreachable_pub, missing_docs)] // each test file uses its part
 
+#[path = "../../../egress/tests/dns/mod.rs"]
+#[allow(clippy::unwrap_used)]
+pub mod dns;
 pub mod http;
 pub mod smtp;
 
@@ -9,6 +12,7 @@ use certmon_core::{
     finding::{Finding, Severity},
     hash::ShortHash,
     message::{AlertStatus, MESSAGE_VERSION, Message, MessageAlert, MessageCounts, MessageReason},
+    place::Host,
     sink::{SinkKind, WebhookTarget},
 };
 use certmon_egress::{Egress, OwnAddresses, Policy, Resolver};
@@ -26,7 +30,7 @@ use zeroize::Zeroizing;
 
 pub const NAMESPACE: &str = "shop";
 
-/// A CA, and a server's certificate of it for 127.0.0.1.
+/// A CA, and a server's certificate of it for 127.0.0.1 and sink.example.
 pub struct Pki {
     pub ca_pem: String,
     pub server: Arc<ServerConfig>,
@@ -38,7 +42,7 @@ impl Pki {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA");
         let key = KeyPair::generate().expect("a key");
-        let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address");
+        let leaf = CertificateParams::new(["127.0.0.1", "sink.example"].map(str::to_owned)).expect("names");
         let leaf = leaf.signed_by(&key, &ca).expect("a certificate");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let server = ServerConfig::builder_with_provider(provider)
@@ -64,6 +68,12 @@ pub fn now() -> DateTime<Utc> {
 
 /// Sinks that may reach these servers on loopback, by an admin's file as anybody would write it.
 pub fn sinks(servers: &[SocketAddr]) -> Arc<Sinks> {
+    // No name is resolved, where no server is named.
+    sinks_asking((Ipv4Addr::LOCALHOST, 9).into(), servers, None)
+}
+
+/// As [`sinks`], with a name server, and a name for EHLO.
+pub fn sinks_asking(dns: SocketAddr, servers: &[SocketAddr], helo: Option<&str>) -> Arc<Sinks> {
     let ports: Vec<_> = servers.iter().map(|server| server.port().to_string()).collect();
     let policy = format!(
         "allow:\n  - namespaces: [{NAMESPACE}]\n    cidrs: [127.0.0.0/8]\n    ports: [{}]\n",
@@ -74,12 +84,15 @@ pub fn sinks(servers: &[SocketAddr]) -> Arc<Sinks> {
     } else {
         Policy::parse(&policy, "test").expect("a policy")
     };
-    // No test resolves a name but those of which the resolver is meant to fail.
-    let resolver = Resolver::server((Ipv4Addr::LOCALHOST, 9).into()).expect("a resolver");
+    let egress = Egress::new(
+        policy,
+        OwnAddresses::default(),
+        Resolver::server(dns).expect("a resolver"),
+    );
     Arc::new(Sinks::new(
-        Egress::new(policy, OwnAddresses::default(), resolver),
+        egress,
         Arc::new(now),
-        None,
+        helo.map(|name| Host::parse(name).expect("a host")),
     ))
 }
 
