@@ -30,7 +30,7 @@ impl Stage {
                 "scope=Namespaces",
                 &watched,
                 "crds.enabled=false",
-                "rbac.aggregate=false"
+                "rbac.aggregate=false",
             ],
         };
         let rendered = cluster.helm()?.template(&Helm::chart(), &release).await?;
