@@ -5,3 +5,4 @@ pub mod judge;
 pub mod resolve;
 pub mod spec;
 pub mod status;
+pub mod trust;

@@ -7,6 +7,7 @@
 mod looks;
 mod monitored;
 mod pass;
+mod saying;
 mod telling;
 mod writing;
 

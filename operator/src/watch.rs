@@ -4,6 +4,7 @@
 mod decode;
 mod secret;
 mod stream;
+mod wire;
 
 use crate::world::{TrustKind, Wanted, WatchId, WorldEvent};
 use decode::{IngressDecode, MonitorDecode, SinkSecretDecode, TrustDecode};

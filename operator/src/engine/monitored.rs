@@ -3,10 +3,11 @@
 use crate::{
     cluster::{Key, LedgerObject, MonitorRef},
     controller::{
-        judge::{Paths, TrustBook},
+        judge::Paths,
         resolve::{Resolved, Watched},
         spec::{Parsed, SecretChoice, SourceKind},
         status::Stalled,
+        trust::TrustBook,
     },
     world::{KeyFilter, TrustKind, Wanted, World},
 };

@@ -5,6 +5,7 @@
 //! so decoding takes an argument; a server without streaming lists answers 422, for which it has no way back; and a body that
 //! can't be decoded must never be logged, since it may hold a Secret.
 
+use super::wire::{Line, Meta, ObjectMeta, Page};
 use crate::{
     cluster::Key,
     world::{Seen, Wanted, WatchId, WatchState, WorldEvent},
@@ -20,7 +21,6 @@ use kube::{
     },
 };
 use rand::Rng;
-use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
@@ -161,51 +161,6 @@ struct Watcher<D> {
     streaming: bool,
     /// What the lists so far were asked for.
     asked: Arc<Wanted>,
-}
-
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    #[serde(borrow)]
-    object: &'a serde_json::value::RawValue,
-}
-
-#[derive(Deserialize)]
-struct Page<'a> {
-    metadata: PageMeta,
-    #[serde(borrow)]
-    items: Vec<&'a serde_json::value::RawValue>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PageMeta {
-    #[serde(default)]
-    resource_version: String,
-    #[serde(default, rename = "continue")]
-    next: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Meta {
-    metadata: ObjectMeta,
-    code: Option<u16>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ObjectMeta {
-    namespace: Box<str>,
-    name: Box<str>,
-    resource_version: String,
-    annotations: Option<InitialEventsEnd>,
-}
-
-#[derive(Deserialize)]
-struct InitialEventsEnd {
-    #[serde(rename = "k8s.io/initial-events-end")]
-    end: Option<String>,
 }
 
 impl<D: Decode> Watcher<D> {

@@ -1,0 +1,319 @@
+//! Saying what was found: the status and the Events of a monitor.
+
+use super::{
+    Engine,
+    monitored::{Monitored, selection},
+    telling::{TEST_WITHIN, class_text},
+};
+use crate::{
+    cluster::Key,
+    controller::{
+        judge::Judged,
+        resolve::{Resolved, count},
+        spec::{self, Parsed},
+        status::{self, FindingReport, Report, SinkReport, Stalled},
+    },
+};
+use certmon_core::{
+    alert::{Change, Transition},
+    delivery,
+    finding::Sighting,
+    ledger::alert_id,
+    place::Place,
+    reason::Reason,
+    silence,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::BTreeSet;
+
+/// A monitor whose going over panicked is left alone for so long.
+const QUARANTINE: TimeDelta = TimeDelta::minutes(10);
+
+impl Engine {
+    /// Writes the status, and the Events about the monitor as a whole.
+    pub(super) fn say(
+        &mut self,
+        key: &Key,
+        parsed: &Parsed,
+        resolved: &Resolved,
+        judged: &Judged,
+        sightings: &[Sighting],
+        now: DateTime<Utc>,
+    ) {
+        self.end_requests(key, parsed, now);
+        let Some(state) = self.monitors.get(key) else { return };
+        let silences = &parsed.policy.silences;
+        let findings: Vec<FindingReport<'_>> = sightings
+            .iter()
+            .map(|sighting| FindingReport {
+                sighting,
+                since: state.since(key, sighting).unwrap_or(now),
+                silenced: silence::is_silenced(silences, &sighting.place, sighting.finding, &sighting.facts, now),
+            })
+            .collect();
+        let sinks = self.sink_reports(state, parsed, now);
+        let report = Report {
+            generation: state.generation,
+            stalled: None,
+            suspended: parsed.suspended,
+            resolved,
+            trust_problem: state.trust.problem.as_deref(),
+            places: &judged.places,
+            silenced: findings.iter().filter(|finding| finding.silenced).count(),
+            findings: &findings,
+            sinks: &sinks,
+            check_handled: state.check_handled.as_deref(),
+            test_handled: state.test_handled.as_deref(),
+        };
+        let new = status::build(state.status.as_ref(), &report, now);
+        self.metrics
+            .observe(key, &state.reference.uid, &new, judged, sightings, now);
+        self.publish_selection(key, parsed, resolved, &new);
+        self.apply_status(key, new);
+    }
+
+    fn sink_reports<'a>(&self, state: &Monitored, parsed: &'a Parsed, now: DateTime<Utc>) -> Vec<SinkReport<'a>> {
+        let of = |sink: &'a spec::Sink| {
+            let name: &str = &sink.manners.name;
+            let facts = self.with_context(state, sink, "", "", now, |context| {
+                delivery::sink_state(&state.book, context)
+            })?;
+            let book = state.sinks.get(name);
+            let fault = book.and_then(|book| book.fault.as_ref());
+            let failed = facts.class.map(|class| (class_text(class, None), Reason::from(class)));
+            let checked = book.is_some_and(|book| book.checked.is_some());
+            let (result, problem, reason) = match (fault, failed) {
+                (Some(fault), _) => (
+                    delivery::SinkResult::Failing,
+                    Some(fault.text.clone()),
+                    Some(Reason::SinkMisconfigured),
+                ),
+                (None, Some((text, reason))) => (facts.result, Some(text), Some(reason)),
+                // Nothing is known against it before it was checked.
+                (None, None) if !checked && facts.result == delivery::SinkResult::Failing => {
+                    (delivery::SinkResult::Pending, None, None)
+                }
+                (None, None) => {
+                    let remarks = book
+                        .map(|book| book.remarks.join("; "))
+                        .filter(|remarks| !remarks.is_empty());
+                    (facts.result, remarks, None)
+                }
+            };
+            Some(SinkReport {
+                name,
+                result,
+                pending: facts.pending,
+                problem,
+                reason,
+                sent: facts.sent,
+                since: facts.since,
+            })
+        };
+        parsed.sinks.iter().filter_map(of).collect()
+    }
+
+    /// A request is handled once everything that it asks for has happened, or its time is up.
+    fn end_requests(&mut self, key: &Key, parsed: &Parsed, now: DateTime<Utc>) {
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
+        if let Some((token, at)) = state.check.clone() {
+            let looked = |place: &Place| {
+                state
+                    .dialled
+                    .get(place)
+                    .and_then(certmon_core::dial::Dialled::looked_at)
+                    .is_some_and(|last| last >= at)
+            };
+            let end = at + TimeDelta::minutes(2);
+            if parsed.suspended || state.targets.keys().all(looked) || now >= end {
+                state.check_handled = Some(token);
+                state.check = None;
+            } else {
+                state.wake_at(end);
+            }
+        }
+        if let Some((token, at)) = state.test.clone() {
+            let tested = |name: &str| state.book.sinks.get(name).is_some_and(|sink| sink.has_tested(&token));
+            let end = at + TEST_WITHIN;
+            if parsed.suspended || parsed.sinks.iter().all(|sink| tested(&sink.manners.name)) || now >= end {
+                state.test_handled = Some(token);
+                state.test = None;
+            } else {
+                state.wake_at(end);
+            }
+        }
+    }
+
+    /// A spec that can't be used: nothing is done for it, and everything that was known stays.
+    pub(super) fn say_stalled(&mut self, key: &Key, now: DateTime<Utc>) {
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
+        let resolved = Resolved::default();
+        let report = Report {
+            generation: state.generation,
+            stalled: state.stalled.clone(),
+            suspended: false,
+            resolved: &resolved,
+            trust_problem: None,
+            places: &[],
+            findings: &[],
+            sinks: &[],
+            silenced: 0,
+            check_handled: state.check_handled.as_deref(),
+            test_handled: state.test_handled.as_deref(),
+        };
+        let new = status::build(state.status.as_ref(), &report, now);
+        for (place, target) in std::mem::take(&mut state.targets) {
+            self.looks.unsubscribe(key, &place, &target);
+        }
+        self.apply_status(key, new);
+        self.rearm(key);
+    }
+
+    /// Going over a monitor panicked: it says so, and is left alone for a while.
+    pub(super) fn quarantine(&mut self, key: &Key) {
+        let now = self.now();
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
+        state.stalled = Some(Stalled::InternalError);
+        state.wake = Some(now + QUARANTINE);
+        self.publish(
+            key,
+            true,
+            Reason::InternalError,
+            "Evaluate",
+            "Going over this monitor failed inside certmon; please report it",
+            None,
+        );
+        self.say_stalled(key, now);
+    }
+
+    /// The Events of what changed about alerts.
+    pub(super) fn publish_transitions(&mut self, key: &Key, transitions: &[Transition]) {
+        let now = self.now();
+        let Some(state) = self.monitors.get(key) else { return };
+        let Ok(parsed) = state.parsed.clone() else { return };
+        for transition in transitions {
+            let quiet = silence::is_silenced(
+                &parsed.policy.silences,
+                &transition.place,
+                transition.finding,
+                &transition.facts,
+                now,
+            );
+            let (warning, reason) = match transition.change {
+                Change::Opened | Change::Raised if !quiet => (true, Reason::from(transition.finding)),
+                Change::Renewed => (false, Reason::Renewed),
+                Change::Resolved => (false, Reason::Resolved),
+                Change::Opened | Change::Raised | Change::Lowered => continue,
+            };
+            let related = transition.place.object().map(|(kind, name)| (kind, name.to_owned()));
+            self.publish(key, warning, reason, "Evaluate", &transition.message, related);
+        }
+    }
+
+    /// The Events about what is selected, and about what can't be read.
+    fn publish_selection(
+        &mut self,
+        key: &Key,
+        parsed: &Parsed,
+        resolved: &Resolved,
+        new: &certmon_crd::CertificateMonitorStatus,
+    ) {
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
+        let condition = |type_: &str| new.conditions.iter().find(|condition| condition.type_ == type_);
+        let told: Option<(Reason, String)> = ["Ready", "Healthy"].into_iter().find_map(|type_| {
+            let condition = condition(type_)?;
+            let reason: Reason = condition.reason.parse().ok()?;
+            let tells = match type_ {
+                "Ready" => condition.status == "False",
+                _ => reason == Reason::NoCertificates,
+            };
+            tells.then(|| (reason, condition.message.clone()))
+        });
+        // After a start, what the stored status says already was told.
+        let stored = state.status.as_ref().is_some_and(|status| {
+            told.as_ref()
+                .is_some_and(|(reason, _)| status.conditions.iter().any(|known| known.reason == reason.name()))
+        });
+        let before = std::mem::replace(&mut state.told_condition, told.as_ref().map(|(reason, _)| *reason));
+        let first = state.selection.is_none();
+        let now_selected = selection(resolved);
+        let changed = state
+            .selection
+            .as_ref()
+            .filter(|old| resolved.complete && **old != now_selected)
+            .cloned();
+        let started =
+            first && resolved.complete && state.status.as_ref().is_none_or(|status| status.conditions.is_empty());
+        if resolved.complete {
+            state.selection = Some(now_selected.clone());
+        }
+        if let Some((reason, message)) =
+            told.filter(|(reason, _)| before != Some(*reason) && !(before.is_none() && stored))
+        {
+            let action = if reason == Reason::NoCertificates {
+                "Select"
+            } else {
+                "Read"
+            };
+            self.publish(key, true, reason, action, &message, None);
+        }
+        if parsed.suspended {
+            return;
+        }
+        if started && let Some(ready) = condition("Ready").filter(|ready| ready.status == "True") {
+            self.publish(key, false, Reason::MonitoringStarted, "Select", &ready.message, None);
+        }
+        for (source, old) in changed.into_iter().flatten() {
+            let Some(new) = now_selected.get(&source) else { continue };
+            if let Some(note) = selection_note(&source, &old, new) {
+                self.publish(key, false, Reason::SelectionChanged, "Select", &note, None);
+            }
+        }
+    }
+}
+
+/// "Source tls now selects 13 certificates (was 12): + Secret/new-tls tls.crt".
+fn selection_note(source: &str, old: &BTreeSet<Place>, new: &BTreeSet<Place>) -> Option<String> {
+    let changes: Vec<String> = new
+        .difference(old)
+        .map(|place| format!("+ {}", place.title()))
+        .chain(old.difference(new).map(|place| format!("- {}", place.title())))
+        .collect();
+    let more = changes.len().saturating_sub(5);
+    let listed = changes.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    (!changes.is_empty()).then(|| {
+        format!(
+            "Source {source} now selects {} (was {}): {listed}{more}",
+            count(new.len(), "place"),
+            old.len()
+        )
+    })
+}
+
+impl Monitored {
+    /// When the sighting's episode began, or it was first seen.
+    fn since(&self, key: &Key, sighting: &Sighting) -> Option<DateTime<Utc>> {
+        let id = alert_id(
+            &key.namespace,
+            &key.name,
+            &sighting.place,
+            sighting.role,
+            sighting.finding.kind(),
+        );
+        let open = self.book.alerts.get(&id).filter(|alert| alert.ended.is_none());
+        open.map(|alert| alert.since).or_else(|| self.held.since(id))
+    }
+}

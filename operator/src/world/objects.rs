@@ -1,0 +1,193 @@
+//! What is kept of each kind of object, and what a watch says of it.
+
+use super::Wanted;
+use crate::cluster::Key;
+use certmon_core::{observation::StoredValue, place::Host};
+use certmon_crd::{CertificateMonitorSpec, CertificateMonitorStatus};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+/// Labels of an object, shared between objects that have the same.
+pub type Labels = Arc<BTreeMap<String, String>>;
+
+/// Which watch an event came from. `namespace: None` is the whole cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WatchId {
+    /// CertificateMonitors.
+    Monitors,
+    /// Secrets of one type.
+    Secrets {
+        /// `metadata.type`.
+        type_: Box<str>,
+    },
+    /// One Secret, whatever its type: one that an Ingress names.
+    Secret(Key),
+    /// Ingresses.
+    Ingresses,
+    /// The object of one trust reference.
+    Trust(TrustKind, Key),
+    /// Metadata of the Secrets of one sink type.
+    SinkSecrets {
+        /// `certmon.dev/slack` and its like.
+        type_: Box<str>,
+    },
+}
+
+/// What a trust reference points at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TrustKind {
+    /// A ConfigMap.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+}
+
+/// How a watch is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WatchState {
+    /// Listing and watching.
+    Working,
+    /// The API server says 403: the right is missing.
+    Forbidden,
+    /// The kind isn't installed, or the API server doesn't answer.
+    Unavailable,
+}
+
+/// A CertificateMonitor as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Monitor {
+    /// Namespace and name.
+    pub key: Key,
+    /// The object's uid.
+    pub uid: Box<str>,
+    /// The spec's generation.
+    pub generation: i64,
+    /// The spec, or why it can't be read.
+    pub spec: Result<Arc<CertificateMonitorSpec>, String>,
+    /// `certmon.dev/check-requested-at`.
+    pub check_requested: Option<String>,
+    /// `certmon.dev/test-requested-at`.
+    pub test_requested: Option<String>,
+    /// The status as stored; `None` too where it can't be read.
+    pub status: Option<Box<CertificateMonitorStatus>>,
+}
+
+/// A Secret, as far as it holds certificates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredSecret {
+    /// Namespace and name.
+    pub key: Key,
+    /// The object's uid.
+    pub uid: Box<str>,
+    /// The Secret's type.
+    pub type_: Arc<str>,
+    /// Its labels.
+    pub labels: Labels,
+    /// What the wanted keys that are there hold, by key.
+    pub values: Vec<(Box<str>, Arc<StoredValue>)>,
+}
+
+/// An Ingress, as far as TLS concerns it (networking.k8s.io/v1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ingress {
+    /// Namespace and name.
+    pub key: Key,
+    /// The object's uid.
+    pub uid: Box<str>,
+    /// Its labels.
+    pub labels: Labels,
+    /// `spec.tls`.
+    pub tls: Vec<IngressTls>,
+    /// `spec.rules[].host`.
+    pub rule_hosts: Vec<Box<str>>,
+    /// `status.loadBalancer.ingress[]` that names an address: IP or host name, and the ports that it names.
+    pub addresses: Vec<IngressAddress>,
+}
+
+/// An entry of `spec.tls`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IngressTls {
+    /// Its hosts; the rules' hosts count where there is none.
+    pub hosts: Vec<Box<str>>,
+    /// The Secret's name.
+    pub secret: Option<Box<str>>,
+}
+
+/// An address in an Ingress's status.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IngressAddress {
+    /// `ip` or `hostname`.
+    pub host: Host,
+    /// `ports[].port`; empty mostly.
+    pub ports: Vec<u16>,
+}
+
+impl IngressAddress {
+    /// Its IP address, if it is one.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self.host {
+            Host::Ip(ip) => Some(ip),
+            Host::Name(_) => None,
+        }
+    }
+}
+
+/// The values of a ConfigMap or a Secret that a trust reference names: by key, the certificates' bytes as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustObject {
+    /// Namespace and name.
+    pub key: Key,
+    /// The values, by key.
+    pub values: BTreeMap<Box<str>, Arc<[u8]>>,
+}
+
+/// A sink's Secret, of which only this is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkSecretVersion {
+    /// Namespace and name.
+    pub key: Key,
+    /// uid and resourceVersion: another one is another content.
+    pub version: Box<str>,
+}
+
+/// What a watch saw.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen {
+    /// A monitor.
+    Monitor(Box<Monitor>),
+    /// A Secret.
+    Secret(StoredSecret),
+    /// An Ingress.
+    Ingress(Ingress),
+    /// A trust reference's object.
+    Trust(TrustObject),
+    /// A sink's Secret.
+    SinkSecret(SinkSecretVersion),
+}
+
+impl Seen {
+    pub(super) fn key(&self) -> &Key {
+        match self {
+            Self::Monitor(monitor) => &monitor.key,
+            Self::Secret(secret) => &secret.key,
+            Self::Ingress(ingress) => &ingress.key,
+            Self::Trust(object) => &object.key,
+            Self::SinkSecret(version) => &version.key,
+        }
+    }
+}
+
+/// One thing that a watch has to say.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WorldEvent {
+    /// A list of everything (`None`) or of one namespace begins.
+    ListBegan(WatchId, Option<Box<str>>),
+    /// An object is there, or changed.
+    Applied(WatchId, Seen),
+    /// An object is gone.
+    Deleted(WatchId, Key),
+    /// The list is complete: what wasn't in it is gone. With what was asked for when it began.
+    ListEnded(WatchId, Option<Box<str>>, Arc<Wanted>),
+    /// The watch works, or doesn't.
+    State(WatchId, WatchState),
+}

@@ -1,0 +1,87 @@
+//! What all monitors together ask to be watched.
+
+use super::{TrustKind, WatchId};
+use crate::cluster::Key;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is kept of the Secrets of one type in one namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyFilter {
+    /// Names and globs of keys.
+    pub keys: BTreeSet<Box<str>>,
+    /// Private keys are compared (and wiped).
+    pub private_key: bool,
+    /// Certificates keep their bytes, because some monitor there judges paths.
+    pub keep_der: bool,
+}
+
+impl KeyFilter {
+    /// Everything that `other` asks for is asked for here too.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.keys.is_superset(&other.keys)
+            && (self.private_key || !other.private_key)
+            && (self.keep_der || !other.keep_der)
+    }
+
+    /// Asks for what `other` asks for too.
+    pub fn extend(&mut self, other: &Self) {
+        self.keys.extend(other.keys.iter().cloned());
+        self.private_key |= other.private_key;
+        self.keep_der |= other.keep_der;
+    }
+}
+
+/// What all monitors together ask to be watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Secrets: by type, then by namespace.
+    pub secrets: BTreeMap<Box<str>, BTreeMap<Box<str>, KeyFilter>>,
+    /// Single Secrets, whatever their type.
+    pub named_secrets: BTreeSet<Key>,
+    /// Namespaces whose Ingresses are asked for.
+    pub ingresses: BTreeSet<Box<str>>,
+    /// Objects of trust references.
+    pub trust: BTreeSet<(TrustKind, Key)>,
+    /// Types of sinks' Secrets, and the namespaces that have such sinks.
+    pub sink_secrets: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
+}
+
+impl Wanted {
+    /// The watches that this takes; monitors are always watched.
+    #[must_use]
+    pub fn watches(&self) -> BTreeSet<WatchId> {
+        let mut watches = BTreeSet::from([WatchId::Monitors]);
+        watches.extend(
+            self.secrets
+                .keys()
+                .map(|type_| WatchId::Secrets { type_: type_.clone() }),
+        );
+        watches.extend(self.named_secrets.iter().cloned().map(WatchId::Secret));
+        watches.extend((!self.ingresses.is_empty()).then_some(WatchId::Ingresses));
+        watches.extend(self.trust.iter().cloned().map(|(kind, key)| WatchId::Trust(kind, key)));
+        watches.extend(
+            self.sink_secrets
+                .keys()
+                .map(|type_| WatchId::SinkSecrets { type_: type_.clone() }),
+        );
+        watches
+    }
+
+    /// `id`'s part for `namespace` asks for nothing that `self` doesn't.
+    pub(super) fn covers(&self, other: &Self, id: &WatchId, namespace: &str) -> bool {
+        match id {
+            WatchId::Monitors | WatchId::Secret(_) | WatchId::Trust(..) => true,
+            WatchId::Secrets { type_ } => {
+                let asked = other.secrets.get(type_).and_then(|by| by.get(namespace));
+                let given = self.secrets.get(type_).and_then(|by| by.get(namespace));
+                asked.is_none_or(|asked| given.is_some_and(|given| given.covers(asked)))
+            }
+            WatchId::Ingresses => !other.ingresses.contains(namespace) || self.ingresses.contains(namespace),
+            WatchId::SinkSecrets { type_ } => {
+                let has = |wanted: &Self| wanted.sink_secrets.get(type_).is_some_and(|by| by.contains(namespace));
+                !has(other) || has(self)
+            }
+        }
+    }
+}
