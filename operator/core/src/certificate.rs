@@ -1,6 +1,11 @@
 //! What is kept of a certificate: facts, never its private key, and its bytes only where a path must be built later.
 
-use crate::text::PeerText;
+mod parse;
+mod strings;
+
+pub use parse::CertificateError;
+
+use crate::{finding::Facts, hash::ShortHash, place::Role, text::PeerText};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr, sync::Arc};
@@ -55,7 +60,7 @@ pub struct Certificate {
     /// The serial number in hexadecimal, sign included where there is one.
     pub serial: PeerText,
     /// DNS names of the subject alternative name extension, lower case, as written otherwise.
-    pub dns_names: Box<[Box<str>]>,
+    pub dns_names: Names,
     /// IP addresses of the subject alternative name extension.
     pub ip_addresses: Box<[IpAddr]>,
     /// Hash of the subject.
@@ -64,7 +69,13 @@ pub struct Certificate {
     pub issuer_id: Identifier,
     /// Hash of the SubjectPublicKeyInfo.
     pub key_id: Identifier,
-    /// The weakest thing about its key and signature, if it is weak.
+    /// Hash of the subject key identifier extension.
+    pub subject_key: Option<Identifier>,
+    /// Hash of the authority key identifier extension's key identifier.
+    pub authority_key: Option<Identifier>,
+    /// What kind of key it has.
+    pub key_kind: KeyKind,
+    /// The weakest thing about its key and signature, if it is weak. A root's own signature doesn't count.
     pub weakness: Option<Weakness>,
     /// BasicConstraints says CA.
     pub is_ca: bool,
@@ -84,6 +95,80 @@ impl Certificate {
     pub fn lifetime(&self) -> TimeDelta {
         (self.not_after - self.not_before).max(TimeDelta::zero())
     }
+
+    /// Which one it is of those at a place where there are several: by subject and public key, over renewals.
+    #[must_use]
+    pub fn member(&self) -> ShortHash {
+        ShortHash::of(&[
+            &self.subject_id.number().to_be_bytes(),
+            &self.key_id.number().to_be_bytes(),
+        ])
+    }
+
+    /// Its role as one of several.
+    #[must_use]
+    pub fn member_role(&self) -> Role {
+        Role::Member(self.member())
+    }
+
+    /// What is said of it: bounded, sanitised.
+    #[must_use]
+    pub fn facts(&self, message: String) -> Facts {
+        Facts {
+            name: Some(self.name.clone()),
+            issuer: Some(self.issuer.clone()),
+            serial: Some(self.serial.clone()),
+            fingerprint: Some(self.fingerprint),
+            dns_names: self.dns_names.iter().take(20).map(PeerText::sanitise).collect(),
+            not_before: Some(self.not_before),
+            not_after: Some(self.not_after),
+            message,
+        }
+    }
+}
+
+/// DNS names in one allocation: a hostile certificate has thousands.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Names(Box<str>);
+
+impl Names {
+    /// Keeps the names in their order. A line feed, which no DNS name has, becomes `\u{fffd}`.
+    pub fn new(names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let mut joined = String::new();
+        for name in names {
+            joined.push_str(&name.as_ref().replace('\n', "\u{fffd}"));
+            joined.push('\n');
+        }
+        Self(joined.into())
+    }
+
+    /// The names.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.split_terminator('\n')
+    }
+
+    /// There is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// The kind of a public key, as far as servers choose between certificates by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KeyKind {
+    /// RSA, RSASSA-PSS.
+    Rsa,
+    /// An elliptic curve under id-ecPublicKey.
+    Ec,
+    /// Any other.
+    Other,
 }
 
 /// Why a key or a signature is too weak (NIST SP 800-131A; CA/Browser Forum baseline requirements §6.1.5).

@@ -15,6 +15,7 @@
 
 pub mod certificate;
 pub mod delivery;
+mod der;
 pub mod finding;
 pub mod hash;
 pub mod ledger;
@@ -22,6 +23,7 @@ pub mod message;
 pub mod observation;
 pub mod place;
 pub mod policy;
+mod signature;
 pub mod sink;
 pub mod target;
 pub mod text;
