@@ -13,6 +13,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
+pub mod bundle;
 pub mod certificate;
 pub mod delivery;
 mod der;

@@ -4,6 +4,9 @@
 use crate::certificate::Certificate;
 use std::sync::Arc;
 
+/// The most intermediates that are kept of a chain.
+pub const MAX_INTERMEDIATES: usize = 15;
+
 /// A leaf and what stands or is sent beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
@@ -27,6 +30,30 @@ pub enum Content {
     Set(Vec<SetMember>),
 }
 
+impl Content {
+    /// Every certificate that was read, the leaf of a chain first.
+    pub fn certificates(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        let (chain, members) = match self {
+            Self::Nothing => (None, None),
+            Self::Chain(chain) => (Some(chain), None),
+            Self::Set(members) => (None, Some(members)),
+        };
+        let chain = chain
+            .into_iter()
+            .flat_map(|chain| std::iter::once(&chain.leaf).chain(&chain.intermediates));
+        chain.chain(members.into_iter().flatten().map(|member| &member.certificate))
+    }
+
+    /// The leaf, where it is a chain.
+    #[must_use]
+    pub fn leaf(&self) -> Option<&Arc<Certificate>> {
+        match self {
+            Self::Chain(chain) => Some(&chain.leaf),
+            Self::Nothing | Self::Set(_) => None,
+        }
+    }
+}
+
 /// One certificate of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetMember {
@@ -46,6 +73,8 @@ pub struct StoredValue {
     /// The certificates of `ca.crt` beside a `kubernetes.io/tls` Secret's `tls.crt`, without those that stand in
     /// `tls.crt` too: judged by their dates only.
     pub anchors: Vec<Arc<Certificate>>,
+    /// Why that `ca.crt` isn't what it should be.
+    pub anchors_fault: Option<DataFault>,
     /// Whether the private key belongs to the leaf; `None` where the monitor doesn't ask.
     pub key: Option<KeyVerdict>,
 }

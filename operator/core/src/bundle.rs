@@ -1,0 +1,171 @@
+//! Reading the values of a Secret: PEM or DER, one certificate or many, a chain or a set, and whether a private key
+//! belongs to the leaf.
+
+mod chain;
+mod key;
+mod pem;
+
+use crate::{
+    certificate::Certificate,
+    observation::{Content, DataFault, StoredValue},
+};
+use std::{collections::HashSet, sync::Arc};
+
+/// The largest value that is read, in bytes: what a bundle may be in cert-manager (`internal/pem`). Real trust bundles
+/// of 150 roots fit.
+pub const MAX_VALUE_BYTES: usize = 330_000;
+
+/// The most certificates that are read from one value.
+pub const MAX_CERTIFICATES: usize = 200;
+
+/// Reads the chosen values of a Secret of type `type_`, each under its key.
+///
+/// In `kubernetes.io/tls`, `ca.crt` goes to the value of `tls.crt` as its anchors and is no entry of its own. An empty
+/// `ca.crt` is nothing, whatever the type. `private_key` is `None` where the monitor doesn't ask whether it belongs to
+/// `tls.crt`'s leaf, and empty where there is none; wiping it is the caller's. With `keep_der` the certificates keep
+/// their bytes, so that [`crate::trust::judge`] can build a path.
+#[must_use]
+pub fn read_secret(
+    type_: &str,
+    values: &[(&str, &[u8])],
+    private_key: Option<&[u8]>,
+    keep_der: bool,
+) -> Vec<(Box<str>, StoredValue)> {
+    let mut read: Vec<(Box<str>, StoredValue)> = values
+        .iter()
+        .filter(|(key, bytes)| !(*key == "ca.crt" && is_blank(bytes)))
+        .map(|(key, bytes)| (Box::from(*key), read_value(bytes, keep_der)))
+        .collect();
+    if type_ == "kubernetes.io/tls" {
+        fold_anchors(&mut read);
+    }
+    if let Some(private_key) = private_key
+        && let Some(value) = read.iter_mut().find(|(key, _)| &**key == "tls.crt")
+        && let Content::Chain(chain) = &value.1.content
+    {
+        let leaf = values.iter().find(|(key, _)| *key == "tls.crt");
+        value.1.key = leaf.map(|(_, bytes)| key::verdict(private_key, bytes, chain.leaf.fingerprint));
+    }
+    read
+}
+
+/// Reads one value.
+#[must_use]
+pub fn read_value(bytes: &[u8], keep_der: bool) -> StoredValue {
+    let Found { certificates, fault } = certificates(bytes);
+    StoredValue {
+        content: chain::arrange(certificates, keep_der),
+        fault,
+        ..StoredValue::default()
+    }
+}
+
+/// Reads the certificates of a text or a DER file, each once, in their order, without asking how they belong together.
+#[must_use]
+pub fn read_certificates(bytes: &[u8], keep_der: bool) -> (Vec<Arc<Certificate>>, Option<DataFault>) {
+    let Found { certificates, fault } = certificates(bytes);
+    let certificates = certificates.into_iter().map(|one| one.keep(keep_der)).collect();
+    (certificates, fault)
+}
+
+/// A certificate whose bytes are still at hand.
+struct Read {
+    certificate: Certificate,
+    der: Vec<u8>,
+}
+
+impl Read {
+    fn keep(self, der: bool) -> Arc<Certificate> {
+        let mut certificate = self.certificate;
+        certificate.der = der.then(|| Arc::from(self.der));
+        Arc::new(certificate)
+    }
+}
+
+/// What a value holds: each certificate once.
+#[derive(Default)]
+struct Found {
+    certificates: Vec<Read>,
+    fault: Option<DataFault>,
+}
+
+fn certificates(bytes: &[u8]) -> Found {
+    let fault = |fault| Found {
+        fault: Some(fault),
+        ..Found::default()
+    };
+    if is_blank(bytes) {
+        return fault(DataFault::Empty);
+    }
+    if bytes.len() > MAX_VALUE_BYTES {
+        return fault(DataFault::TooLarge);
+    }
+    let (mut read, mut begun, mut too_large) = (0u16, 0u16, false);
+    let mut seen = HashSet::new();
+    let mut found = Found::default();
+    for block in pem::blocks(bytes) {
+        if usize::from(read) == MAX_CERTIFICATES {
+            found.fault = Some(DataFault::TooMany);
+            return found;
+        }
+        begun = begun.saturating_add(1);
+        let Some(der) = block else { continue };
+        match Certificate::parse(&der, false) {
+            Ok(certificate) => {
+                read += 1;
+                if seen.insert(certificate.fingerprint) {
+                    found.certificates.push(Read { certificate, der });
+                }
+            }
+            Err(error) => too_large |= error == crate::certificate::CertificateError::TooLarge,
+        }
+    }
+    if begun == 0 {
+        return match Certificate::parse(bytes, false) {
+            Ok(certificate) => Found {
+                certificates: vec![Read {
+                    certificate,
+                    der: bytes.to_vec(),
+                }],
+                fault: None,
+            },
+            Err(crate::certificate::CertificateError::TooLarge) if bytes.first() == Some(&crate::der::SEQUENCE) => {
+                fault(DataFault::TooLarge)
+            }
+            Err(_) => fault(DataFault::NoCertificate),
+        };
+    }
+    if read < begun {
+        found.fault = Some(if too_large {
+            DataFault::TooLarge
+        } else {
+            DataFault::Broken { read, begun }
+        });
+    }
+    found
+}
+
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(u8::is_ascii_whitespace)
+}
+
+/// Moves `ca.crt` of a TLS Secret to its `tls.crt`. Without a `tls.crt` among the values it stays what it is: somebody
+/// asked for it alone.
+fn fold_anchors(read: &mut Vec<(Box<str>, StoredValue)>) {
+    let at = |read: &Vec<(Box<str>, StoredValue)>, key: &str| read.iter().position(|(name, _)| &**name == key);
+    let (Some(ca), Some(_)) = (at(read, "ca.crt"), at(read, "tls.crt")) else {
+        return;
+    };
+    let (_, anchors) = read.remove(ca);
+    let Some((_, value)) = read.iter_mut().find(|(name, _)| &**name == "tls.crt") else {
+        return;
+    };
+    let own: HashSet<_> = value.content.certificates().map(|one| one.fingerprint).collect();
+    value.anchors = anchors
+        .content
+        .certificates()
+        .filter(|anchor| !own.contains(&anchor.fingerprint))
+        .cloned()
+        .collect();
+    value.anchors_fault = anchors.fault;
+}
