@@ -28,3 +28,4 @@ mod signature;
 pub mod sink;
 pub mod target;
 pub mod text;
+pub mod trust;
