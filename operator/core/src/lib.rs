@@ -13,10 +13,12 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
+pub mod assess;
 pub mod bundle;
 pub mod certificate;
 pub mod delivery;
 mod der;
+pub mod dial;
 pub mod finding;
 pub mod hash;
 pub mod ledger;
@@ -24,6 +26,7 @@ pub mod message;
 pub mod observation;
 pub mod place;
 pub mod policy;
+pub mod schedule;
 mod signature;
 pub mod sink;
 pub mod target;

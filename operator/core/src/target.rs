@@ -84,6 +84,8 @@ pub enum ProbeFailure {
     NotTls,
     /// The server's certificate list is larger than 64 KiB.
     TooLarge,
+    /// The certificate that the server sent can't be read.
+    BadCertificate,
     /// The egress policy forbids the address or the port. Never says which.
     NotPermitted,
     /// The operator has no socket or descriptor left, or another fault of its own.
@@ -104,6 +106,7 @@ impl ProbeFailure {
             Self::TlsAlert => "the server refused the TLS handshake before it sent a certificate",
             Self::NotTls => "the server answers, but not with TLS",
             Self::TooLarge => "the server's certificate list is larger than 64 KiB",
+            Self::BadCertificate => "the server's certificate cannot be read",
             Self::NotPermitted => "the address or port is not permitted by the egress policy",
             Self::Local => "the operator could not open a connection",
         }
