@@ -169,3 +169,6 @@ fn fold_anchors(read: &mut Vec<(Box<str>, StoredValue)>) {
         .collect();
     value.anchors_fault = anchors.fault;
 }
+
+#[cfg(test)]
+mod tests;

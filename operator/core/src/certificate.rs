@@ -215,3 +215,6 @@ impl fmt::Display for Placeholder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,8 @@ pub mod delivery;
 mod der;
 pub mod dial;
 pub mod finding;
+#[cfg(test)]
+mod fixture;
 pub mod hash;
 pub mod ledger;
 pub mod message;

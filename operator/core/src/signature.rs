@@ -104,7 +104,8 @@ pub(crate) static WEAK: &[&dyn SignatureVerificationAlgorithm] = &[
     },
 ];
 
-/// What is trusted and what is too weak, together.
+/// What is trusted and what is too weak, together; the weak ones first, because webpki asks only the first one of those
+/// that have the same identifiers.
 pub(crate) fn all() -> Vec<&'static dyn SignatureVerificationAlgorithm> {
-    webpki::ALL_VERIFICATION_ALGS.iter().chain(WEAK).copied().collect()
+    WEAK.iter().chain(webpki::ALL_VERIFICATION_ALGS).copied().collect()
 }

@@ -385,3 +385,6 @@ impl ExtendedKeyUsageValidator for AnyUsage {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ fn labelled(bytes: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
             let head = rest.get(..64).unwrap_or(rest);
             let Some(length) = find(head, DASHES) else { continue };
             let label = rest.get(..length)?;
-            if label.iter().any(|byte| byte.is_ascii_control()) {
+            if label.iter().any(u8::is_ascii_control) {
                 continue;
             }
             let body = rest.get(length + DASHES.len()..)?;

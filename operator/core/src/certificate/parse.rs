@@ -157,7 +157,7 @@ impl<'a> Extensions<'a> {
 
     /// What people call it, by its alternative names.
     fn first_name(&self) -> Option<PeerText> {
-        let dns = self.dns.iter().find_map(|name| non_empty(name));
+        let dns = self.dns.iter().find_map(non_empty);
         dns.or_else(|| self.ips.first().and_then(|ip| non_empty(ip.to_string())))
             .or_else(|| self.uri.and_then(non_empty))
             .or_else(|| self.mail.and_then(non_empty))
