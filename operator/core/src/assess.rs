@@ -226,3 +226,6 @@ impl<'a> Case<'a> {
         all
     }
 }
+
+#[cfg(test)]
+mod tests;
