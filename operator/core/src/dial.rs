@@ -439,3 +439,6 @@ fn are_inconsistent(leaves: &[&Arc<Certificate>]) -> bool {
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

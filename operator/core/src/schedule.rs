@@ -66,3 +66,6 @@ impl Dialled {
         Some(QUICK.get(done).copied().unwrap_or(TROUBLED))
     }
 }
+
+#[cfg(test)]
+mod tests;
