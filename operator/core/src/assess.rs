@@ -2,6 +2,7 @@
 //! checks, each in the file of its family; nothing else decides what is a finding.
 
 mod change;
+mod counts;
 mod data;
 mod expiry;
 mod issuer;
@@ -11,6 +12,7 @@ mod subject;
 mod text;
 
 pub use change::{next_change_dialled, next_change_stored};
+pub use counts::{assess_limit, assess_too_few};
 pub use data::{MissingSecret, assess_missing_secret};
 pub use names::{assess_ingress_secret, covers};
 pub use text::utc;
@@ -87,7 +89,7 @@ pub fn assess_stored(
         }
     }
     if expected.with_anchors {
-        expiry::anchors(&mut case, &value.anchors, value.content.leaf().map(AsRef::as_ref));
+        expiry::anchors(&mut case, value);
     }
     case.found()
 }

@@ -31,13 +31,21 @@ pub fn read_secret(
     private_key: Option<&[u8]>,
     keep_der: bool,
 ) -> Vec<(Box<str>, StoredValue)> {
-    let mut read: Vec<(Box<str>, StoredValue)> = values
-        .iter()
-        .filter(|(key, bytes)| !(*key == "ca.crt" && is_blank(bytes)))
-        .map(|(key, bytes)| (Box::from(*key), read_value(bytes, keep_der)))
-        .collect();
-    if type_ == "kubernetes.io/tls" {
-        fold_anchors(&mut read);
+    let has = |name: &str| values.iter().any(|(key, _)| *key == name);
+    // Without a `tls.crt` among the values, somebody asked for `ca.crt` alone: then it is a value like any other.
+    let anchors = type_ == "kubernetes.io/tls" && has("tls.crt");
+    let mut read: Vec<(Box<str>, StoredValue)> = Vec::with_capacity(values.len());
+    for (key, bytes) in values {
+        if *key != "ca.crt" || !(anchors || is_blank(bytes)) {
+            read.push((Box::from(*key), read_value(bytes, keep_der)));
+        }
+    }
+    if anchors
+        && let Some((_, value)) = read.iter_mut().find(|(key, _)| &**key == "tls.crt")
+        && let Some((_, bytes)) = values.iter().find(|(key, bytes)| *key == "ca.crt" && !is_blank(bytes))
+    {
+        (value.anchors, value.anchors_fault) = read_certificates(bytes, keep_der);
+        share(value);
     }
     if let Some(private_key) = private_key
         && let Some(value) = read.iter_mut().find(|(key, _)| &**key == "tls.crt")
@@ -149,25 +157,14 @@ fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(u8::is_ascii_whitespace)
 }
 
-/// Moves `ca.crt` of a TLS Secret to its `tls.crt`. Without a `tls.crt` among the values it stays what it is: somebody
-/// asked for it alone.
-fn fold_anchors(read: &mut Vec<(Box<str>, StoredValue)>) {
-    let at = |read: &Vec<(Box<str>, StoredValue)>, key: &str| read.iter().position(|(name, _)| &**name == key);
-    let (Some(ca), Some(_)) = (at(read, "ca.crt"), at(read, "tls.crt")) else {
-        return;
-    };
-    let (_, anchors) = read.remove(ca);
-    let Some((_, value)) = read.iter_mut().find(|(name, _)| &**name == "tls.crt") else {
-        return;
-    };
-    let own: HashSet<_> = value.content.certificates().map(|one| one.fingerprint).collect();
-    value.anchors = anchors
-        .content
-        .certificates()
-        .filter(|anchor| !own.contains(&anchor.fingerprint))
-        .cloned()
-        .collect();
-    value.anchors_fault = anchors.fault;
+/// A certificate that is an anchor and in the chain is kept once.
+fn share(value: &mut StoredValue) {
+    let StoredValue { content, anchors, .. } = value;
+    for anchor in anchors {
+        if let Some(same) = content.certificates().find(|one| one.fingerprint == anchor.fingerprint) {
+            *anchor = Arc::clone(same);
+        }
+    }
 }
 
 #[cfg(test)]

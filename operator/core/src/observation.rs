@@ -70,8 +70,8 @@ pub struct StoredValue {
     pub content: Content,
     /// Why it isn't what it should be; what could be read is still judged.
     pub fault: Option<DataFault>,
-    /// The certificates of `ca.crt` beside a `kubernetes.io/tls` Secret's `tls.crt`, without those that stand in
-    /// `tls.crt` too: judged by their dates only.
+    /// The certificates of `ca.crt` beside a `kubernetes.io/tls` Secret's `tls.crt`: judged by their dates only, and not
+    /// at all where they stand in `tls.crt` too; trusted for what an Ingress with this Secret serves.
     pub anchors: Vec<Arc<Certificate>>,
     /// Why that `ca.crt` isn't what it should be.
     pub anchors_fault: Option<DataFault>,

@@ -8,12 +8,12 @@ use super::{
 use crate::{
     certificate::{Certificate, Fingerprint},
     finding::{Finding, Hold, Severity},
-    observation::SetMember,
+    observation::{SetMember, StoredValue},
     place::Role,
     policy::{Intermediates, Limit, Thresholds},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 /// Clocks differ so much, and issuers that don't backdate are so early.
 pub(super) const SKEW: TimeDelta = TimeDelta::minutes(5);
@@ -122,15 +122,20 @@ pub(super) fn members(case: &mut Case<'_>, members: &[SetMember]) {
 }
 
 /// The anchors beside a TLS Secret's leaf: at most a warning, with percentages of the leaf's lifetime.
-pub(super) fn anchors(case: &mut Case<'_>, anchors: &[Arc<Certificate>], leaf: Option<&Certificate>) {
+pub(super) fn anchors(case: &mut Case<'_>, value: &StoredValue) {
     let thresholds = case.policy.thresholds;
+    let leaf = value.content.leaf();
     let later = |one: &Certificate| {
-        let mut others = anchors.iter();
+        let mut others = value.anchors.iter();
         others.any(|other| other.subject_id == one.subject_id && other.not_after > one.not_after)
     };
-    let standing = anchors.iter().filter(|one| !later(one));
+    let judged_elsewhere = |one: &Certificate| {
+        let mut own = value.content.certificates();
+        own.any(|own| own.fingerprint == one.fingerprint)
+    };
+    let standing = value.anchors.iter().filter(|one| !later(one) && !judged_elsewhere(one));
     for anchor in longest_lived(standing.map(|one| Subject::Parsed(one))) {
-        let lifetime = leaf.map_or_else(|| anchor.lifetime(), Certificate::lifetime);
+        let lifetime = leaf.map_or_else(|| anchor.lifetime(), |leaf| leaf.lifetime());
         let prefix = format!("CA certificate {} in ca.crt ", anchor.name());
         not_yet_valid(case, anchor, anchor.member_role(), &prefix, Some(Severity::Warning));
         let Some(level) = level(&thresholds, anchor.not_after(), lifetime, case.now) else {

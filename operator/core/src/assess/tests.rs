@@ -397,6 +397,40 @@ fn a_missing_secret_is_held() {
 }
 
 #[test]
+fn counts_of_a_source_and_a_monitor_are_findings() {
+    let source = Place::Source { name: "tls".into() };
+    let policy = Policy::default();
+    assert_eq!(assess_too_few(&source, 2, 2, &policy, day(1)), []);
+    assert_eq!(
+        said(&assess_too_few(&source, 1, 2, &policy, day(1))),
+        [(
+            Finding::TooFewCertificates,
+            Severity::Warning,
+            Hold::Grace,
+            "has 1 of at least 2 certificates"
+        )]
+    );
+    assert_eq!(assess_limit(&Place::Monitor, 10, 10, &policy, day(1)), []);
+    let found = assess_limit(&Place::Monitor, 12, 10, &policy, day(1));
+    assert_eq!(
+        found[0].facts.message,
+        "watches 12 certificates, and 10 may be checked: 2 are not"
+    );
+}
+
+#[test]
+fn an_anchor_that_stands_in_tls_crt_too_is_nothing_there() {
+    let root = Authority::root_for("Root", (0, 100));
+    let tls = format!("{}{}", pem(&root.leaf("a.example", (0, 400))), pem(&root.der));
+    let ca = pem(&root.der);
+    let values = [("tls.crt", tls.as_bytes()), ("ca.crt", ca.as_bytes())];
+    let value = read_secret("kubernetes.io/tls", &values, None, true).remove(0).1;
+    assert_eq!(assess(&value, day(200)), []);
+    // It is trusted all the same for what an Ingress serves.
+    assert_eq!(trust::Anchors::default().with(&value.anchors).len(), 1);
+}
+
+#[test]
 fn names_are_covered_as_rfc_9525_has_it() {
     for (san, host, expected) in [
         ("a.example.com", "a.example.com", true),

@@ -21,7 +21,7 @@ const UTF8: u8 = 12;
 #[test]
 fn a_certificate_is_known_by_its_first_name_of_the_best_kind() {
     let cn = (CN, UTF8, b"common".to_vec());
-    let all = vec![
+    let all = [
         (MAIL, b"a@example.com".to_vec()),
         (URI, b"spiffe://x/y".to_vec()),
         (IP, vec![192, 0, 2, 7]),
@@ -248,6 +248,25 @@ proptest! {
     fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = Certificate::parse(&bytes, false);
         let _ = Certificate::parse(&tlv(0x30, &tlv(0x30, &bytes)), false);
+    }
+
+    #[test]
+    fn texts_of_any_name_are_sanitised(raw in "\\PC{0,40}|(?s).{0,40}", tag in prop::sample::select(vec![12u8, 20, 28, 30, 22])) {
+        let bytes: Vec<u8> = match tag {
+            28 => raw.chars().flat_map(|c| (c as u32).to_be_bytes()).collect(),
+            30 => raw.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+            _ => raw.as_bytes().to_vec(),
+        };
+        let names = vec![(DNS, raw.as_bytes().to_vec())];
+        for names in [names, Vec::new()] {
+            let certificate = parse(&Raw { subject: vec![(CN, tag, bytes.clone())], names, ..Raw::default() }.der());
+            let facts = certificate.facts(String::new());
+            let texts = facts.dns_names.iter().chain(&facts.name).chain(&facts.issuer);
+            for text in texts {
+                // Sanitising what is sanitised changes nothing.
+                prop_assert_eq!(&PeerText::sanitise(text.as_str()), text);
+            }
+        }
     }
 
     #[test]

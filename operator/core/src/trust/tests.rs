@@ -1,7 +1,6 @@
 use super::*;
 use crate::fixture::{Authority, Spec, day, parsed, self_signed};
 use rcgen::KeyPair;
-use std::time::Instant;
 
 fn chain(list: &[&Vec<u8>]) -> Chain {
     chain_of(list).unwrap()
@@ -29,7 +28,8 @@ fn a_path_decides() {
     });
     let pinned = self_signed(&Spec::default());
     let (root, other, sub, rekeyed) = (root.der, other.der, sub.der, rekeyed.der);
-    let cases: Vec<(&str, Vec<&Vec<u8>>, Vec<&Vec<u8>>, PathVerdict)> = vec![
+    type Case<'a> = (&'a str, Vec<&'a Vec<u8>>, Vec<&'a Vec<u8>>, PathVerdict);
+    let cases: Vec<Case<'_>> = vec![
         ("plain", vec![&leaf, &sub], vec![&root], Trusted),
         ("root sent too", vec![&leaf, &sub, &root], vec![&root], Trusted),
         (
@@ -153,7 +153,7 @@ fn a_cut_chain_and_one_without_bytes_are_not_judged() {
 }
 
 #[test]
-fn hostile_lattices_cost_bounded_time() {
+fn of_a_hostile_lattice_little_is_offered_to_the_path_builder() {
     // Fifteen CAs of one name, each signed by the next, none by the root that is trusted; then all under one key.
     let root = Authority::root("Root");
     let mut line = vec![Authority::root("X")];
@@ -172,11 +172,11 @@ fn hostile_lattices_cost_bounded_time() {
         let mut list = vec![&leaf];
         list.extend(&others);
         let chain = chain(&list);
-        let start = Instant::now();
+        let presented: Vec<&Certificate> = chain.intermediates.iter().map(AsRef::as_ref).collect();
+        let useful = walk::useful(&chain.leaf, &presented);
+        assert!((1..=2).contains(&useful.len()), "{}", useful.len());
         let verdict = judge(&chain, &anchors(&[&root.der]), &[], day(10));
         assert_eq!(verdict, PathVerdict::Untrusted);
-        // 50 ms in a release build; debug builds on a busy machine get more.
-        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     }
 }
 
