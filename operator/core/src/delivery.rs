@@ -1,5 +1,10 @@
 //! What became of a delivery, and what is done next.
 
+use crate::{
+    ledger::{Alert, Intent, Ledger, SinkLedger},
+    policy::SinkManners,
+};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -95,4 +100,122 @@ pub enum Rung {
     Counts,
     /// One line of plain text.
     Text,
+}
+
+/// What [`decide`] must know beside the ledger.
+#[derive(Clone, Copy)]
+pub struct SinkContext<'a> {
+    /// The monitor's namespace.
+    pub namespace: &'a str,
+    /// The monitor's name.
+    pub monitor: &'a str,
+    /// The cluster's name, if the operator was given one.
+    pub cluster: Option<&'a str>,
+    /// How the sink wants to be told.
+    pub manners: &'a SinkManners,
+    /// Whether a running silence matches an alert.
+    pub silenced: &'a dyn Fn(&Alert) -> bool,
+    /// Every place was looked at, or 30 s have passed since the start or the monitor's creation.
+    pub ready: bool,
+    /// The monitor is suspended.
+    pub suspended: bool,
+    /// The sink's Secret or spec is wrong, as far as that can be told without sending.
+    pub misconfigured: bool,
+    /// This process: `--identity`.
+    pub holder: &'a str,
+    /// The ledger object's uid.
+    pub ledger_uid: &'a str,
+    /// The resourceVersion at which the ledger was read.
+    pub resource_version: &'a str,
+    /// The value of the test annotation, if there is one.
+    pub test_token: Option<&'a str>,
+    /// Once, after the sink's Secret or spec changed or a request annotation did: backoffs don't hold.
+    pub try_now: bool,
+}
+
+/// What to do for a sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing to say.
+    Nothing {
+        /// What the sink's part of the ledger must become without a message (write it).
+        absorbed: Option<SinkLedger>,
+        /// When a reminder is due.
+        next: Option<DateTime<Utc>>,
+    },
+    /// Something to say, and not before this instant (spacing, backoff).
+    Wait(DateTime<Utc>),
+    /// Something to say, once something changes: not ready yet, or misconfigured.
+    Blocked,
+    /// Write this intent by compare-and-swap ([`begin`]), then send its message, then [`record`].
+    Begin(Intent),
+    /// As [`Self::Begin`] for an intent that was found: same id and content, claimed anew.
+    Resume(Intent),
+    /// Another process holds the intent until this instant.
+    Held(DateTime<Utc>),
+}
+
+/// Decides what to do for one sink.
+#[must_use]
+pub fn decide(ledger: &Ledger, context: &SinkContext<'_>, now: DateTime<Utc>) -> Decision {
+    let _ = (ledger, context, now);
+    todo!()
+}
+
+/// The ledger with the intent in it, to be written before anything is sent.
+#[must_use]
+pub fn begin(ledger: &Ledger, sink: &str, intent: &Intent) -> Ledger {
+    let _ = (ledger, sink, intent);
+    todo!()
+}
+
+/// The sink's part of the ledger after an attempt. A ledger that holds another intent by now is left as it is.
+#[must_use]
+pub fn record(sink: &SinkLedger, intent: &Intent, outcome: &Outcome, jitter: u64, now: DateTime<Utc>) -> SinkLedger {
+    let _ = (sink, intent, outcome, jitter, now);
+    todo!()
+}
+
+/// Gives up a claim whose message isn't on the wire (SIGTERM).
+#[must_use]
+pub fn release(sink: &SinkLedger, intent: &Intent, now: DateTime<Utc>) -> SinkLedger {
+    let _ = (sink, intent, now);
+    todo!()
+}
+
+/// How a sink stands, for status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::Display)]
+pub enum SinkResult {
+    /// Never anything to say.
+    Idle,
+    /// Something is to be said, and nothing has failed.
+    Pending,
+    /// The last message was accepted, and nothing is to be said.
+    Delivered,
+    /// The last attempt failed, or the sink is misconfigured.
+    Failing,
+}
+
+/// What status says of a sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SinkState {
+    /// How it stands.
+    pub result: SinkResult,
+    /// Alerts whose change it hasn't been told (new, worse, ended).
+    pub pending: u32,
+    /// When it accepted the last message.
+    pub sent: Option<DateTime<Utc>>,
+    /// Why the last attempt failed.
+    pub class: Option<FailureClass>,
+    /// When the failing began.
+    pub since: Option<DateTime<Utc>>,
+    /// When it is tried again.
+    pub retry_at: Option<DateTime<Utc>>,
+}
+
+/// How a sink stands.
+#[must_use]
+pub fn sink_state(ledger: &Ledger, context: &SinkContext<'_>) -> SinkState {
+    let _ = (ledger, context);
+    todo!()
 }

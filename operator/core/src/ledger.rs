@@ -47,6 +47,9 @@ pub struct Alert {
     pub severity: Severity,
     /// When this episode began.
     pub since: DateTime<Utc>,
+    /// When the present level was entered, where that is later than `since`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub raised: Option<DateTime<Utc>>,
     /// What is said of it: a key of [`Ledger::facts`].
     pub facts: ShortHash,
     /// It ended; it stays until every sink that was told has heard so.
@@ -94,13 +97,43 @@ pub struct SeenCertificate {
     pub facts: ShortHash,
 }
 
+/// The level of an alert as a sink was told it. `Expired` is critical as `ExpiryCritical` is, and still news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Said {
+    Warning,
+    Critical,
+    Expired,
+}
+
+impl Said {
+    /// The level of a finding.
+    #[must_use]
+    pub fn of(finding: Finding, severity: Severity) -> Self {
+        match (finding, severity) {
+            (Finding::Expired, _) => Self::Expired,
+            (_, Severity::Critical) => Self::Critical,
+            (_, Severity::Warning) => Self::Warning,
+        }
+    }
+
+    /// Its severity.
+    #[must_use]
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::Warning => Severity::Warning,
+            Self::Critical | Self::Expired => Severity::Critical,
+        }
+    }
+}
+
 /// What one sink was told, and what is on its way to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SinkLedger {
-    /// Alerts that the sink knows of, each with the highest severity said.
+    /// Alerts that the sink knows of, each with the level that was said last.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub told: BTreeMap<ShortHash, Severity>,
+    pub told: BTreeMap<ShortHash, Said>,
     /// When the last message was accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_sent: Option<DateTime<Utc>>,
@@ -146,12 +179,15 @@ pub struct Intent {
     /// The instant that the message is true of.
     pub as_of: DateTime<Utc>,
     /// What the sink will have been told.
-    pub told: BTreeMap<ShortHash, Severity>,
+    pub told: BTreeMap<ShortHash, Said>,
+    /// The token of a test.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub token: Option<String>,
     /// The process that may send it, until the deadline: the Pod's uid.
     pub holder: String,
     /// After this instant, any process may.
     pub deadline: DateTime<Utc>,
-    /// Attempts at this intent whose outcome was ambiguous; each gets a longer timeout.
+    /// Earlier attempts at this intent that may have arrived; each gets a longer timeout.
     pub attempt: u32,
     /// How much the message says.
     #[serde(default)]
@@ -177,4 +213,27 @@ pub fn alert_id(namespace: &str, monitor: &str, place: &Place, role: Role, kind:
 #[must_use]
 pub fn episode_id(alert: ShortHash, since: DateTime<Utc>) -> ShortHash {
     ShortHash::of(&[alert.to_string().as_bytes(), &since.timestamp().to_be_bytes()])
+}
+
+/// The most bytes that a ledger takes as JSON: an object of etcd takes 1.5 MiB (`--max-request-bytes`), and the API
+/// server adds its own.
+pub const LEDGER_BYTES: usize = 1024 * 1024;
+
+impl Ledger {
+    /// Puts facts in, once, and returns their key.
+    pub fn intern(&mut self, facts: &Facts) -> ShortHash {
+        let _ = facts;
+        todo!()
+    }
+
+    /// Forgets the sinks that the spec doesn't name any more: what they were told is told to nobody again.
+    pub fn retain_sinks(&mut self, keep: impl Fn(&str) -> bool) {
+        self.sinks.retain(|name, _| keep(name));
+    }
+
+    /// Makes it fit into [`LEDGER_BYTES`], worst alerts first, and drops facts that nothing refers to. Returns how many
+    /// alerts were left out.
+    pub fn fit(&mut self) -> usize {
+        todo!()
+    }
 }

@@ -13,6 +13,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
+pub mod alert;
 pub mod certificate;
 pub mod delivery;
 pub mod finding;
@@ -22,6 +23,8 @@ pub mod message;
 pub mod observation;
 pub mod place;
 pub mod policy;
+pub mod reason;
+pub mod silence;
 pub mod sink;
 pub mod target;
 pub mod text;
