@@ -1,13 +1,19 @@
 //! From findings to alerts: what opens, gets worse, gets better and ends.
 
 use crate::{
-    finding::{Facts, Finding, Severity, Sighting},
+    certificate::Fingerprint,
+    finding::{AlertKind, Facts, Finding, Hold, Severity, Sighting},
     hash::ShortHash,
-    ledger::Ledger,
+    ledger::{Alert, Ended, Ledger, Said, alert_id},
+    message::{ResolvedAs, sentence},
     place::{Place, Role},
+    text::PeerText,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// How long a held finding must last before it is told.
 pub const GRACE: TimeDelta = TimeDelta::minutes(10);
@@ -113,8 +119,364 @@ pub struct Step {
 }
 
 /// Takes what is true now and says what changed. The same input at the same `now` again changes nothing.
+///
+/// A level falls, and an expiry ends, only with another certificate or another policy: with the same ones the clock
+/// went back, and the alert stays.
 #[must_use]
 pub fn step(ledger: &Ledger, held: &Held, input: &StepInput<'_>, now: DateTime<Utc>) -> Step {
-    let _ = (ledger, held, input, now);
-    todo!()
+    let mut round = Round {
+        input,
+        now: whole_seconds(now),
+        ledger: ledger.clone(),
+        held: Held::default(),
+        transitions: Vec::new(),
+        next: None,
+        looks: BTreeSet::new(),
+    };
+    let worst = worst_by_alert(input);
+    for (id, (sighting, hold)) in &worst {
+        match round
+            .ledger
+            .alerts
+            .get(id)
+            .filter(|alert| alert.ended.is_none())
+            .cloned()
+        {
+            Some(alert) => round.go_on(*id, alert, sighting),
+            None => round.begin(*id, sighting, *hold, held.since(*id)),
+        }
+    }
+    let absent: Vec<_> = round
+        .ledger
+        .alerts
+        .iter()
+        .map(|(id, alert)| (*id, alert.clone()))
+        .collect();
+    for (id, alert) in absent {
+        if alert.ended.is_none() && !worst.contains_key(&id) && alert.finding != Finding::LedgerOverflow {
+            round.end_if_untrue(id, alert);
+        }
+    }
+    round.ledger.forget_the_heard();
+    let overflow = round.fit();
+    round.finish(overflow)
 }
+
+/// An instant as the ledger holds it.
+pub(crate) fn whole_seconds(now: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp(now.timestamp(), 0).unwrap_or(now)
+}
+
+/// Per alert the worst of its sightings, and the least that any of them asks to be held: several certificates at one
+/// place in one role are one alert.
+fn worst_by_alert<'a>(input: &StepInput<'a>) -> BTreeMap<ShortHash, (&'a Sighting, Hold)> {
+    let mut worst: BTreeMap<ShortHash, (&Sighting, Hold)> = BTreeMap::new();
+    for sighting in input.sightings {
+        let id = alert_id(
+            input.namespace,
+            input.monitor,
+            &sighting.place,
+            sighting.role,
+            sighting.finding.kind(),
+        );
+        let (present, hold) = worst.entry(id).or_insert((sighting, sighting.hold));
+        let order = |of: &Sighting| (Reverse(Said::of(of.finding, of.severity)), of.facts.key());
+        if (sighting.order(), order(sighting)) < (present.order(), order(present)) {
+            *present = sighting;
+        }
+        *hold = (*hold).min(sighting.hold);
+    }
+    worst
+}
+
+/// One round while it runs.
+struct Round<'a, 'b> {
+    input: &'a StepInput<'b>,
+    now: DateTime<Utc>,
+    ledger: Ledger,
+    held: Held,
+    transitions: Vec<Transition>,
+    next: Option<DateTime<Utc>>,
+    looks: BTreeSet<Place>,
+}
+
+impl Round<'_, '_> {
+    /// An alert that isn't open was sighted.
+    fn begin(&mut self, id: ShortHash, sighting: &Sighting, hold: Hold, seen: Option<DateTime<Utc>>) {
+        // A clock that went back makes a grace longer, never shorter.
+        let first = seen.map_or(self.now, |seen| seen.min(self.now));
+        let due = first.checked_add_signed(GRACE).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let in_grace = hold != Hold::No && self.now < due;
+        let unconfirmed = hold == Hold::GraceAndLook
+            && !matches!((self.input.standing)(&sighting.place), Standing::Judged { looked_at } if looked_at >= due);
+        if in_grace {
+            self.next = Some(self.next.map_or(due, |next| next.min(due)));
+        } else if unconfirmed {
+            self.looks.insert(sighting.place.clone());
+        }
+        if in_grace || unconfirmed {
+            self.held.first_seen.insert(id, first);
+            return;
+        }
+        let alert = Alert {
+            place: sighting.place.clone(),
+            role: sighting.role,
+            finding: sighting.finding,
+            severity: sighting.severity,
+            since: if hold == Hold::No { self.now } else { first },
+            raised: None,
+            facts: self.ledger.intern(&sighting.facts),
+            ended: None,
+        };
+        self.say(id, Change::Opened, &alert, &sighting.facts.message);
+        self.ledger.alerts.insert(id, alert);
+    }
+
+    /// An open alert was sighted again.
+    fn go_on(&mut self, id: ShortHash, mut alert: Alert, sighting: &Sighting) {
+        let was = Said::of(alert.finding, alert.severity);
+        let is = Said::of(sighting.finding, sighting.severity);
+        let fingerprint = sighting.facts.fingerprint;
+        if is < was && self.is_clock_gone_back(&alert, fingerprint.is_some_and(|now| Some(now) == self.of(&alert))) {
+            return;
+        }
+        alert.finding = sighting.finding;
+        alert.severity = sighting.severity;
+        alert.facts = self.ledger.intern(&sighting.facts);
+        if is != was {
+            alert.raised = Some(self.now);
+            let change = if is > was { Change::Raised } else { Change::Lowered };
+            self.say(id, change, &alert, &sighting.facts.message);
+        }
+        self.ledger.alerts.insert(id, alert);
+    }
+
+    /// An open alert was not sighted.
+    fn end_if_untrue(&mut self, id: ShortHash, mut alert: Alert) {
+        let (as_, message) = match (self.input.standing)(&alert.place) {
+            Standing::NotLooked => return,
+            Standing::Gone => (ResolvedAs::NoLongerMonitored, "is no longer monitored".to_owned()),
+            Standing::Judged { .. } => {
+                let present = (self.input.present)(&alert.place, alert.role);
+                let fingerprint = present.as_ref().and_then(|facts| facts.fingerprint);
+                let same = fingerprint.is_some() && fingerprint == self.of(&alert);
+                if self.is_clock_gone_back(&alert, same) {
+                    return;
+                }
+                let renewed = present.filter(|_| !same && fingerprint.is_some() && self.of(&alert).is_some());
+                self.how_it_ended(&alert, renewed.as_ref(), same)
+            }
+        };
+        let change = if as_ == ResolvedAs::Renewed {
+            Change::Renewed
+        } else {
+            Change::Resolved
+        };
+        self.say(id, change, &alert, &message);
+        alert.ended = Some(Ended {
+            at: self.now,
+            as_,
+            message,
+        });
+        self.ledger.alerts.insert(id, alert);
+    }
+
+    /// The levels of an expiry only rise while certificate and policy stay, so that a fall before the instant at which
+    /// the level was entered is the clock's doing. (A fall after it is a policy's that changed while nobody watched.)
+    fn is_clock_gone_back(&self, alert: &Alert, same_certificate: bool) -> bool {
+        let by_time = matches!(
+            alert.finding.kind(),
+            AlertKind::Expiry | AlertKind::IntermediateExpiring
+        );
+        let not_after = self.ledger.facts.get(&alert.facts).and_then(|facts| facts.not_after);
+        let unexpired = alert.finding == Finding::Expired && not_after.is_some_and(|end| self.now < end);
+        let before_level = self.now < alert.raised.unwrap_or(alert.since);
+        by_time && same_certificate && (unexpired || before_level && !self.input.policy_changed)
+    }
+
+    fn how_it_ended(&self, alert: &Alert, renewed: Option<&Facts>, same: bool) -> (ResolvedAs, String) {
+        if let Some(new) = renewed.filter(|_| is_of_certificate(alert.finding.kind())) {
+            let old = self
+                .ledger
+                .facts
+                .get(&alert.facts)
+                .and_then(|facts| facts.serial.as_ref());
+            return (ResolvedAs::Renewed, renewal(old, new));
+        }
+        // With the same certificate and a clock that goes on, only another threshold can end an expiry.
+        let thresholds = alert.finding.kind() == AlertKind::Expiry && alert.role == Role::Leaf && same;
+        if self.input.policy_changed || thresholds {
+            let message = format!(
+                "{} no longer applies: the monitor's thresholds, checks or trust changed",
+                alert.finding
+            );
+            return (ResolvedAs::PolicyChanged, message);
+        }
+        (ResolvedAs::Resolved, resolution(alert.finding))
+    }
+
+    /// The fingerprint that an alert is about.
+    fn of(&self, alert: &Alert) -> Option<Fingerprint> {
+        self.ledger.facts.get(&alert.facts).and_then(|facts| facts.fingerprint)
+    }
+
+    fn say(&mut self, id: ShortHash, change: Change, alert: &Alert, rest: &str) {
+        let facts = self.ledger.facts.get(&alert.facts).cloned().unwrap_or_default();
+        self.transitions.push(Transition {
+            alert: id,
+            change,
+            finding: alert.finding,
+            severity: alert.severity,
+            place: alert.place.clone(),
+            role: alert.role,
+            message: sentence(&alert.place, &facts, rest),
+            facts,
+        });
+    }
+
+    /// Leaves out what the ledger can't hold, and says so by an alert of its own.
+    fn fit(&mut self) -> Option<Sighting> {
+        let left_out = self.ledger.fit();
+        let input = self.input;
+        let id = alert_id(
+            input.namespace,
+            input.monitor,
+            &Place::Monitor,
+            Role::Leaf,
+            AlertKind::LedgerOverflow,
+        );
+        let open = self
+            .ledger
+            .alerts
+            .get(&id)
+            .filter(|alert| alert.ended.is_none())
+            .cloned();
+        let sighting = (left_out > 0).then(|| Sighting {
+            finding: Finding::LedgerOverflow,
+            severity: Severity::Warning,
+            place: Place::Monitor,
+            role: Role::Leaf,
+            facts: Facts {
+                message: "has more open findings than its ledger holds (1 MiB): the least severe are in status and                           metrics only, and are not told"
+                    .to_owned(),
+                ..Facts::default()
+            },
+            hold: Hold::No,
+        });
+        match (&sighting, open) {
+            (Some(sighting), None) => self.begin(id, sighting, Hold::No, None),
+            (None, Some(mut alert)) => {
+                let message = resolution(alert.finding);
+                self.say(id, Change::Resolved, &alert, &message);
+                alert.ended = Some(Ended {
+                    at: self.now,
+                    as_: ResolvedAs::Resolved,
+                    message,
+                });
+                self.ledger.alerts.insert(id, alert);
+                self.ledger.forget_the_heard();
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        sighting
+    }
+
+    fn finish(self, overflow: Option<Sighting>) -> Step {
+        let Self {
+            ledger,
+            held,
+            mut transitions,
+            next,
+            looks,
+            ..
+        } = self;
+        // What was left out will be sighted again in every round.
+        transitions.retain(|transition| {
+            matches!(transition.change, Change::Renewed | Change::Resolved)
+                || ledger.alerts.contains_key(&transition.alert)
+        });
+        transitions.sort_by(|a, b| a.order().cmp(&b.order()));
+        Step {
+            ledger,
+            held,
+            transitions,
+            next,
+            looks,
+            overflow,
+        }
+    }
+}
+
+impl Transition {
+    fn order(&self) -> impl Ord + '_ {
+        (
+            Reverse(self.severity),
+            self.finding.kind(),
+            self.facts.not_after.unwrap_or(DateTime::<Utc>::MAX_UTC),
+            &self.place,
+            self.role,
+        )
+    }
+}
+
+/// Whether another certificate ends an alert by itself: what is about reaching a place, or about the data there, isn't
+/// renewed.
+fn is_of_certificate(kind: AlertKind) -> bool {
+    match kind {
+        AlertKind::Expiry
+        | AlertKind::NotYetValid
+        | AlertKind::HostnameMismatch
+        | AlertKind::UntrustedIssuer
+        | AlertKind::IncompleteChain
+        | AlertKind::IntermediateExpiring
+        | AlertKind::KeyMismatch
+        | AlertKind::WeakCrypto
+        | AlertKind::PlaceholderCertificate => true,
+        AlertKind::ServedCertificateDiffers
+        | AlertKind::InconsistentServers
+        | AlertKind::Reach
+        | AlertKind::SecretMissing
+        | AlertKind::TargetNotPermitted
+        | AlertKind::BadCertificateData
+        | AlertKind::TooFewCertificates
+        | AlertKind::LimitExceeded
+        | AlertKind::LedgerOverflow => false,
+    }
+}
+
+fn renewal(old: Option<&PeerText>, new: &Facts) -> String {
+    let short = |text: &PeerText| text.as_str().chars().take(64).collect::<String>();
+    let mut text = "has a new certificate".to_owned();
+    if let Some(serial) = &new.serial {
+        text.push_str(&format!(", serial {}", short(serial)));
+        if let Some(old) = old {
+            text.push_str(&format!(" (was {})", short(old)));
+        }
+    }
+    if let Some(end) = new.not_after {
+        text.push_str(&format!(", valid until {}", end.format("%Y-%m-%dT%H:%M:%SZ")));
+    }
+    if let Some(issuer) = &new.issuer {
+        text.push_str(&format!(", issued by {issuer}"));
+    }
+    text
+}
+
+fn resolution(finding: Finding) -> String {
+    match finding.kind() {
+        AlertKind::Reach => "answers again".to_owned(),
+        AlertKind::SecretMissing => "is there, with a certificate".to_owned(),
+        AlertKind::BadCertificateData => "can be read again".to_owned(),
+        AlertKind::ServedCertificateDiffers => "serves the certificate of its Secret now".to_owned(),
+        AlertKind::InconsistentServers => "serves one certificate from all addresses now".to_owned(),
+        AlertKind::TargetNotPermitted => "is permitted now".to_owned(),
+        AlertKind::TooFewCertificates => "has enough certificates again".to_owned(),
+        AlertKind::LimitExceeded => "is within its limit again".to_owned(),
+        AlertKind::LedgerOverflow => "has no more open findings than its ledger holds".to_owned(),
+        _ => format!("{finding} is not true any more"),
+    }
+}
+
+#[cfg(test)]
+#[path = "alert_tests.rs"]
+mod tests;

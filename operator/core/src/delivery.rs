@@ -1,12 +1,19 @@
 //! What became of a delivery, and what is done next.
 
 use crate::{
+    alert::whole_seconds,
     ledger::{Alert, Intent, Ledger, SinkLedger},
     policy::SinkManners,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use difference::Difference;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+
+mod difference;
+mod record;
+
+pub use record::{record, release};
 
 /// What a sink's secret or spec lacks. Only a change of either mends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,6 +65,44 @@ pub enum FailureClass {
     Rejected,
     /// It may have been accepted: timed out or cut off after the message was on the wire.
     Ambiguous,
+}
+
+impl Misconfigured {
+    /// What people read; the caller says which Secret, key or value it is.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::SecretMissing => "the Secret is missing, or may not be read",
+            Self::WrongType => "the Secret has another type",
+            Self::KeyMissing => "the Secret lacks a key, or the key is empty",
+            Self::BadValue => "a value isn't what its key wants",
+            Self::Conflict => "the Secret has two keys that exclude each other",
+            Self::PlainHttp => "the URL is http:, only https: is accepted",
+            Self::PlainCredentials => "a username is refused where tls is None",
+            Self::NotPermitted => "the address or port is not permitted by the egress policy",
+        }
+    }
+}
+
+impl FailureClass {
+    /// What people read.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Misconfigured(what) => what.text(),
+            Self::CredentialsRejected => "the credential was rejected",
+            Self::DestinationRejected => "the destination doesn't exist, or the sender is not a member of it",
+            Self::RecipientsRejected => "every recipient was refused",
+            Self::RateLimited => "the receiver asks for a pause",
+            Self::PayloadRejected => "the message was refused as it is; a shorter one is tried",
+            Self::Redirected => "the receiver answers with a redirect, which is not followed",
+            Self::Connect => "no connection",
+            Self::TlsUntrusted => "the receiver's certificate is not trusted",
+            Self::ServerError => "the receiver failed",
+            Self::Rejected => "the receiver refused the message",
+            Self::Ambiguous => "no answer after the message was sent; it is sent again with the same id",
+        }
+    }
 }
 
 /// What became of one attempt.
@@ -155,32 +200,148 @@ pub enum Decision {
     Held(DateTime<Utc>),
 }
 
-/// Decides what to do for one sink.
+/// A process that died may have claimed by a clock that was ahead; what is further off than this isn't believed.
+const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(1);
+
+/// Decides what to do for one sink. While a message of this sink is in flight in this process, don't ask.
+///
+/// An intent that is found is sent again as stored, same id and content; only then the next difference is taken.
 #[must_use]
 pub fn decide(ledger: &Ledger, context: &SinkContext<'_>, now: DateTime<Utc>) -> Decision {
-    let _ = (ledger, context, now);
-    todo!()
+    let now = whole_seconds(now);
+    let none = SinkLedger::default();
+    let sink = ledger.sinks.get(context.manners.name.as_ref()).unwrap_or(&none);
+    if context.suspended {
+        return Decision::Nothing {
+            absorbed: None,
+            next: None,
+        };
+    }
+    if let Some(intent) = &sink.intent {
+        return found(sink, intent, context, now);
+    }
+    if let Some(token) = context
+        .test_token
+        .map(test_token)
+        .filter(|token| !sink.has_tested(token))
+    {
+        return test(ledger, sink, token, context, now);
+    }
+    let difference = Difference::of(ledger, sink, context);
+    let reminder = difference.reminder_at(sink, context.manners, now);
+    let due = difference
+        .leaves_at(sink.last_sent, now)
+        .or(reminder.filter(|at| *at <= now));
+    let Some(due) = due else {
+        return nothing(sink, &difference, reminder, now);
+    };
+    if !context.ready || context.misconfigured {
+        return Decision::Blocked;
+    }
+    let due = match backoff(sink, context, now) {
+        Some(at) => due.max(at),
+        None => due,
+    };
+    if now < due {
+        return Decision::Wait(due);
+    }
+    Decision::Begin(difference.intent(ledger, sink, context, now))
+}
+
+/// What is done about an intent that stands in the ledger.
+fn found(sink: &SinkLedger, intent: &Intent, context: &SinkContext<'_>, now: DateTime<Utc>) -> Decision {
+    let claim = claim(context.manners);
+    let believable = later(later(now, claim), CLOCK_TOLERANCE);
+    if intent.holder != context.holder && now < intent.deadline && intent.deadline <= believable {
+        return Decision::Held(intent.deadline);
+    }
+    if context.misconfigured {
+        return match &intent.token {
+            Some(token) => tested(sink, token),
+            None => Decision::Blocked,
+        };
+    }
+    if let Some(at) = backoff(sink, context, now).filter(|at| now < *at) {
+        return Decision::Wait(at);
+    }
+    Decision::Resume(Intent {
+        holder: context.holder.to_owned(),
+        deadline: later(now, claim),
+        // Whoever wrote it may have sent it.
+        attempt: intent.attempt.max(1),
+        ..intent.clone()
+    })
+}
+
+/// What is done about a test that was asked for and has no outcome yet.
+fn test(ledger: &Ledger, sink: &SinkLedger, token: String, context: &SinkContext<'_>, now: DateTime<Utc>) -> Decision {
+    if context.misconfigured {
+        return tested(sink, &token);
+    }
+    let difference = Difference::of(ledger, sink, context);
+    Decision::Begin(difference.test(sink, token, context, now))
+}
+
+/// A test that failed before anything could be sent.
+fn tested(sink: &SinkLedger, token: &str) -> Decision {
+    Decision::Nothing {
+        absorbed: Some(SinkLedger {
+            tested: Some(token.to_owned()),
+            intent: None,
+            ..sink.clone()
+        }),
+        next: None,
+    }
+}
+
+fn nothing(
+    sink: &SinkLedger,
+    difference: &Difference<'_>,
+    reminder: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Decision {
+    let mut after = sink.clone();
+    after.told.clone_from(&difference.absorbed);
+    // The difference is gone, and with it what failed.
+    after.retry = None;
+    // The clock went back: reminders count from now on, not from a day to come.
+    after.last_sent = sink.last_sent.map(|sent| sent.min(now));
+    Decision::Nothing {
+        absorbed: (after != *sink).then_some(after),
+        next: reminder,
+    }
+}
+
+/// Until when a failed delivery waits.
+fn backoff(sink: &SinkLedger, context: &SinkContext<'_>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    sink.retry
+        .as_ref()
+        .map(|retry| retry.at)
+        .filter(|at| !context.try_now && *at <= later(now, record::LONGEST_WAIT))
+}
+
+/// How long an intent is claimed.
+fn claim(manners: &SinkManners) -> TimeDelta {
+    manners.longest_attempt + TimeDelta::seconds(5)
+}
+
+/// `at` + `by`, or the end of time.
+fn later(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
+    at.checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// The value of the test annotation as it is kept: an annotation may be as long as 256 KiB.
+#[must_use]
+pub fn test_token(annotation: &str) -> String {
+    annotation.chars().take(128).collect()
 }
 
 /// The ledger with the intent in it, to be written before anything is sent.
 #[must_use]
 pub fn begin(ledger: &Ledger, sink: &str, intent: &Intent) -> Ledger {
-    let _ = (ledger, sink, intent);
-    todo!()
-}
-
-/// The sink's part of the ledger after an attempt. A ledger that holds another intent by now is left as it is.
-#[must_use]
-pub fn record(sink: &SinkLedger, intent: &Intent, outcome: &Outcome, jitter: u64, now: DateTime<Utc>) -> SinkLedger {
-    let _ = (sink, intent, outcome, jitter, now);
-    todo!()
-}
-
-/// Gives up a claim whose message isn't on the wire (SIGTERM).
-#[must_use]
-pub fn release(sink: &SinkLedger, intent: &Intent, now: DateTime<Utc>) -> SinkLedger {
-    let _ = (sink, intent, now);
-    todo!()
+    let mut ledger = ledger.clone();
+    ledger.sinks.entry(sink.to_owned()).or_default().intent = Some(intent.clone());
+    ledger
 }
 
 /// How a sink stands, for status.
@@ -216,6 +377,33 @@ pub struct SinkState {
 /// How a sink stands.
 #[must_use]
 pub fn sink_state(ledger: &Ledger, context: &SinkContext<'_>) -> SinkState {
-    let _ = (ledger, context);
-    todo!()
+    let none = SinkLedger::default();
+    let sink = ledger.sinks.get(context.manners.name.as_ref()).unwrap_or(&none);
+    let pending = Difference::of(ledger, sink, context).len();
+    let in_flight = sink.intent.as_ref().is_some_and(|intent| intent.token.is_none());
+    let result = if context.misconfigured || sink.retry.is_some() {
+        SinkResult::Failing
+    } else if pending > 0 || in_flight {
+        SinkResult::Pending
+    } else if sink.last_sent.is_some() {
+        SinkResult::Delivered
+    } else {
+        SinkResult::Idle
+    };
+    SinkState {
+        result,
+        pending,
+        sent: sink.last_sent,
+        class: sink.retry.as_ref().map(|retry| retry.class),
+        since: sink.retry.as_ref().map(|retry| retry.since),
+        retry_at: sink.retry.as_ref().map(|retry| retry.at),
+    }
 }
+
+#[cfg(test)]
+#[path = "delivery_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "delivery_model.rs"]
+mod model;

@@ -1,6 +1,7 @@
 //! The closed list of findings: one name in status, conditions, Events, metrics, messages and `certmon explain`.
 
 use crate::{
+    hash::ShortHash,
     place::{Place, Role},
     text::PeerText,
 };
@@ -128,8 +129,8 @@ pub struct Sighting {
     pub hold: Hold,
 }
 
-/// Whether a sighting is told at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether a sighting is told at once; in the order of patience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hold {
     /// Told at once.
     No,
@@ -167,6 +168,15 @@ pub struct Facts {
     /// The rest of the sentence that begins with the place: "expires 2026-11-27T02:15:38Z; critical threshold is 7d or
     /// 10% of lifetime". At most 700 characters.
     pub message: String,
+}
+
+impl Facts {
+    /// Their key in a ledger.
+    #[must_use]
+    pub fn key(&self) -> ShortHash {
+        // Serialising to memory can't fail for this type: no map with other keys than strings, no fallible field.
+        ShortHash::of(&[&serde_json::to_vec(self).unwrap_or_default()])
+    }
 }
 
 /// Worst first: severity, then the table's order, then notAfter, then place.

@@ -10,7 +10,10 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// The schema of [`Ledger`]. An object with a higher one is neither read nor overwritten.
 pub const LEDGER_VERSION: i32 = 1;
@@ -151,6 +154,14 @@ pub struct SinkLedger {
     pub tested: Option<String>,
 }
 
+impl SinkLedger {
+    /// The test with this token had an outcome.
+    #[must_use]
+    pub fn has_tested(&self, token: &str) -> bool {
+        self.tested.as_deref() == Some(token)
+    }
+}
+
 /// A failed delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -219,21 +230,168 @@ pub fn episode_id(alert: ShortHash, since: DateTime<Utc>) -> ShortHash {
 /// server adds its own.
 pub const LEDGER_BYTES: usize = 1024 * 1024;
 
+/// Kept free for the messages of intents.
+const INTENT_BYTES: usize = 256 * 1024;
+/// What a sink takes at most beside what it was told and its message: retry, thread, a test's token, an intent's frame.
+const SINK_BYTES: usize = 6 * 1024;
+/// An alert in `told` and in an intent's `told`: `"0123456789abcdef":"Critical",` twice.
+const TOLD_BYTES: usize = 2 * 30;
+/// The alert that says that something was left out, and the braces around everything.
+const FRAME_BYTES: usize = 4 * 1024;
+
 impl Ledger {
     /// Puts facts in, once, and returns their key.
     pub fn intern(&mut self, facts: &Facts) -> ShortHash {
-        let _ = facts;
-        todo!()
+        let key = facts.key();
+        self.facts.entry(key).or_insert_with(|| facts.clone());
+        key
     }
 
-    /// Forgets the sinks that the spec doesn't name any more: what they were told is told to nobody again.
+    /// Forgets the sinks that the spec doesn't name any more: nobody is left who was told.
     pub fn retain_sinks(&mut self, keep: impl Fn(&str) -> bool) {
         self.sinks.retain(|name, _| keep(name));
     }
 
-    /// Makes it fit into [`LEDGER_BYTES`], worst alerts first, and drops facts that nothing refers to. Returns how many
-    /// alerts were left out.
+    /// Drops ended alerts that no sink was told of or is being told of, and what sinks were told of alerts that aren't
+    /// there any more.
+    pub(crate) fn forget_the_heard(&mut self) {
+        let Self { alerts, sinks, .. } = self;
+        let knows = |id: &ShortHash| {
+            sinks.values().any(|sink| {
+                sink.told.contains_key(id) || sink.intent.as_ref().is_some_and(|intent| intent.told.contains_key(id))
+            })
+        };
+        alerts.retain(|id, alert| alert.ended.is_none() || knows(id));
+        for sink in sinks.values_mut() {
+            sink.told.retain(|id, _| alerts.contains_key(id));
+        }
+    }
+
+    /// Drops facts that nothing refers to.
+    fn drop_unused_facts(&mut self) {
+        let Self {
+            alerts, facts, seen, ..
+        } = self;
+        let mut used: BTreeSet<ShortHash> = alerts.values().map(|alert| alert.facts).collect();
+        used.extend(seen.values().flat_map(BTreeMap::values).flat_map(LastSeen::facts));
+        facts.retain(|key, _| used.contains(key));
+    }
+
+    /// Makes it fit into [`LEDGER_BYTES`], intents to come included, and drops facts that nothing refers to: alerts
+    /// first, the worst of them first, then what was last seen, what ends first of it first. Returns how many alerts
+    /// were left out; what sinks were told of those is forgotten.
     pub fn fit(&mut self) -> usize {
-        todo!()
+        self.drop_unused_facts();
+        let intents: usize = self
+            .sinks
+            .values()
+            .filter_map(|sink| sink.intent.as_ref())
+            .map(json_bytes)
+            .sum();
+        let reserve = INTENT_BYTES.max(intents) + self.sinks.len() * SINK_BYTES + FRAME_BYTES;
+        let told = self.sinks.len() * TOLD_BYTES;
+        if json_bytes(self) - intents.min(json_bytes(self)) + reserve + self.alerts.len() * told <= LEDGER_BYTES {
+            return 0;
+        }
+        let mut room = Room {
+            free: LEDGER_BYTES.saturating_sub(reserve),
+            facts: BTreeSet::new(),
+        };
+        let kept: BTreeSet<ShortHash> = self
+            .by_worst()
+            .into_iter()
+            .map_while(|id| {
+                let alert = self.alerts.get(&id)?;
+                room.take(self, 24 + json_bytes(alert) + told, [alert.facts])
+                    .then_some(id)
+            })
+            .collect();
+        let mut places: Vec<_> = self.seen.iter().collect();
+        places.sort_by_key(|(_, addresses)| addresses.values().map(|seen| seen.leaf.not_after).min());
+        let seen: BTreeSet<String> = places
+            .into_iter()
+            .map_while(|(place, addresses)| {
+                let facts = addresses.values().flat_map(LastSeen::facts);
+                room.take(self, json_bytes(place) + json_bytes(addresses) + 2, facts)
+                    .then(|| place.clone())
+            })
+            .collect();
+        let before = self.alerts.len();
+        self.alerts.retain(|id, _| kept.contains(id));
+        self.seen.retain(|place, _| seen.contains(place));
+        self.forget_the_heard();
+        self.drop_unused_facts();
+        before - kept.len()
+    }
+
+    /// All alerts, worst first; what a sink knows of comes before its equals, so that little is said and not ended.
+    fn by_worst(&self) -> Vec<ShortHash> {
+        let mut ids: Vec<_> = self.alerts.iter().collect();
+        ids.sort_by_cached_key(|(id, alert)| {
+            let told = self.sinks.values().any(|sink| sink.told.contains_key(id));
+            let not_after = self.facts.get(&alert.facts).and_then(|facts| facts.not_after);
+            (
+                alert.finding != Finding::LedgerOverflow,
+                Reverse(alert.severity),
+                !told,
+                alert.ended.is_some(),
+                alert.finding.kind(),
+                not_after.unwrap_or(DateTime::<Utc>::MAX_UTC),
+                alert.place.clone(),
+                alert.role,
+            )
+        });
+        ids.into_iter().map(|(id, _)| *id).collect()
+    }
+}
+
+impl LastSeen {
+    /// The keys of all facts that it refers to.
+    fn facts(&self) -> impl Iterator<Item = ShortHash> + '_ {
+        std::iter::once(self.leaf.facts).chain(self.intermediates.iter().map(|certificate| certificate.facts))
+    }
+}
+
+/// What is left while a ledger is filled.
+struct Room {
+    free: usize,
+    facts: BTreeSet<ShortHash>,
+}
+
+impl Room {
+    /// Takes `bytes` and those of facts that weren't counted yet, if there is room for all of it.
+    fn take(&mut self, ledger: &Ledger, bytes: usize, facts: impl IntoIterator<Item = ShortHash>) -> bool {
+        let new: BTreeSet<ShortHash> = facts.into_iter().filter(|key| !self.facts.contains(key)).collect();
+        let of_facts: usize = new
+            .iter()
+            .filter_map(|key| ledger.facts.get(key))
+            .map(|facts| 20 + json_bytes(facts))
+            .sum();
+        let Some(free) = self.free.checked_sub(bytes + of_facts) else {
+            return false;
+        };
+        self.free = free;
+        self.facts.extend(new);
+        true
+    }
+}
+
+/// How many bytes a value takes as JSON, without writing it anywhere.
+pub(crate) fn json_bytes<T: Serialize + ?Sized>(value: &T) -> usize {
+    struct Counter(usize);
+    impl std::io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    match serde_json::to_writer(&mut counter, value) {
+        Ok(()) => counter.0,
+        // Never for the ledger's types; too big is the safe answer.
+        Err(_) => LEDGER_BYTES,
     }
 }

@@ -2,12 +2,17 @@
 
 use crate::{
     certificate::Fingerprint,
-    finding::{Finding, Severity},
+    finding::{Facts, Finding, Severity},
     hash::ShortHash,
+    place::Place,
     text::PeerText,
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+
+mod build;
+
+pub(crate) use build::{Digest, build, count, frame};
 
 /// Why a message leaves.
 #[derive(
@@ -195,4 +200,14 @@ pub struct MessageAlert {
     pub next_step: String,
     /// Where to read more.
     pub runbook: String,
+}
+
+/// The sentence about a place: its title, the certificate's name where the title doesn't have it, and the rest.
+#[must_use]
+pub fn sentence(place: &Place, facts: &Facts, rest: &str) -> String {
+    let title = place.title();
+    match (&facts.name, place) {
+        (Some(name), Place::Secret { .. }) => format!("{title} ({name}) {rest}"),
+        _ => format!("{title} {rest}"),
+    }
 }

@@ -1,10 +1,11 @@
 //! Every reason that certmon gives: one closed list for conditions, Events, metrics, messages, docs and
 //! `certmon explain`.
 
-use crate::{delivery::FailureClass, finding::Finding};
+use crate::{delivery::FailureClass, finding::Finding, place::Place};
 use strum::IntoEnumIterator;
 
-mod text;
+mod findings;
+mod states;
 
 /// Where the page of [`page`] is published; a reason's entry is at `#` and its name in lower case.
 pub const RUNBOOKS: &str = "https://github.com/certmon/certmon/blob/main/docs/reference/reasons.md";
@@ -83,6 +84,13 @@ pub enum Reason {
     TestNotificationFailed,
 }
 
+/// What is said of a reason.
+struct Texts {
+    meaning: &'static str,
+    cause: &'static str,
+    next_step: &'static str,
+}
+
 /// What a reason is given for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::Display, strum::EnumIter)]
 pub enum ReasonGroup {
@@ -116,19 +124,29 @@ impl Reason {
     /// What it means, in a sentence or two.
     #[must_use]
     pub fn meaning(self) -> &'static str {
-        text::of(self).0
+        self.texts().meaning
     }
 
     /// What leads to it.
     #[must_use]
     pub fn cause(self) -> &'static str {
-        text::of(self).1
+        self.texts().cause
     }
 
     /// What to do about it. `NAMESPACE`, `MONITOR`, `NAME`, `HOST` and `PORT` stand for the reader's own.
     #[must_use]
     pub fn next_step(self) -> &'static str {
-        text::of(self).2
+        self.texts().next_step
+    }
+
+    /// [`Self::next_step`] for a place: what is dialled is looked at in another way than what is stored.
+    #[must_use]
+    pub fn next_step_at(self, place: &Place) -> &'static str {
+        findings::next_step_at(self, place).unwrap_or_else(|| self.next_step())
+    }
+
+    fn texts(self) -> Texts {
+        states::texts(self)
     }
 
     /// Where it is described.
@@ -225,3 +243,7 @@ pub fn page() -> String {
     }
     page
 }
+
+#[cfg(test)]
+#[path = "reason_tests.rs"]
+mod tests;

@@ -1,6 +1,0 @@
-use super::Reason;
-
-pub(super) fn of(reason: Reason) -> (&'static str, &'static str, &'static str) {
-    let _ = reason;
-    todo!()
-}
