@@ -478,5 +478,4 @@ fn resolution(finding: Finding) -> String {
 }
 
 #[cfg(test)]
-#[path = "alert_tests.rs"]
 mod tests;

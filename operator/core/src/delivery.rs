@@ -401,9 +401,7 @@ pub fn sink_state(ledger: &Ledger, context: &SinkContext<'_>) -> SinkState {
 }
 
 #[cfg(test)]
-#[path = "delivery_tests.rs"]
-mod tests;
+pub(crate) mod tests;
 
 #[cfg(test)]
-#[path = "delivery_model.rs"]
 mod model;

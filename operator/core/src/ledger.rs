@@ -282,17 +282,11 @@ impl Ledger {
     /// were left out; what sinks were told of those is forgotten.
     pub fn fit(&mut self) -> usize {
         self.drop_unused_facts();
-        let intents: usize = self
-            .sinks
-            .values()
-            .filter_map(|sink| sink.intent.as_ref())
-            .map(json_bytes)
-            .sum();
-        let reserve = INTENT_BYTES.max(intents) + self.sinks.len() * SINK_BYTES + FRAME_BYTES;
-        let told = self.sinks.len() * TOLD_BYTES;
-        if json_bytes(self) - intents.min(json_bytes(self)) + reserve + self.alerts.len() * told <= LEDGER_BYTES {
+        if self.bytes_with(0) <= LEDGER_BYTES {
             return 0;
         }
+        let told = self.sinks.len() * TOLD_BYTES;
+        let reserve = self.reserve(0);
         let mut room = Room {
             free: LEDGER_BYTES.saturating_sub(reserve),
             facts: BTreeSet::new(),
@@ -322,6 +316,19 @@ impl Ledger {
         self.forget_the_heard();
         self.drop_unused_facts();
         before - kept.len()
+    }
+
+    /// The most bytes that it takes with one more message of `message` bytes, whatever sinks are told of what is in it.
+    /// It doesn't grow while messages come and go, as long as they stay below [`INTENT_BYTES`]: what was let in stays.
+    pub(crate) fn bytes_with(&self, message: usize) -> usize {
+        let content = json_bytes(&self.alerts) + json_bytes(&self.facts) + json_bytes(&self.seen);
+        content + self.alerts.len() * self.sinks.len() * TOLD_BYTES + self.reserve(message)
+    }
+
+    fn reserve(&self, message: usize) -> usize {
+        let intents = self.sinks.values().filter_map(|sink| sink.intent.as_ref());
+        let messages: usize = intents.map(|intent| json_bytes(&intent.message)).sum();
+        (messages + message).max(INTENT_BYTES) + self.sinks.len() * SINK_BYTES + FRAME_BYTES
     }
 
     /// All alerts, worst first; what a sink knows of comes before its equals, so that little is said and not ended.
@@ -395,3 +402,6 @@ pub(crate) fn json_bytes<T: Serialize + ?Sized>(value: &T) -> usize {
         Err(_) => LEDGER_BYTES,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -211,3 +211,6 @@ pub fn sentence(place: &Place, facts: &Facts, rest: &str) -> String {
         _ => format!("{title} {rest}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -245,5 +245,4 @@ pub fn page() -> String {
 }
 
 #[cfg(test)]
-#[path = "reason_tests.rs"]
 mod tests;

@@ -86,3 +86,101 @@ fn matches(glob: &str, text: &str) -> bool {
     }
     glob.iter().skip(g).all(|c| *c == '*')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{finding::Finding, place::Host, text::PeerText};
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).unwrap()
+    }
+
+    fn silence(certificates: &[&str], findings: &[Finding]) -> Silence {
+        Silence {
+            name: "s".into(),
+            certificates: certificates.iter().map(|glob| (*glob).into()).collect(),
+            findings: findings.to_vec(),
+            until: at(100),
+        }
+    }
+
+    #[test]
+    fn globs_match_whole_texts_whatever_the_case() {
+        for (glob, text, expected) in [
+            ("legacy-*", "legacy-tls", true),
+            ("legacy-*", "my-legacy-tls", false),
+            ("*", "", true),
+            ("", "", true),
+            ("", "a", false),
+            ("?", "", false),
+            ("a?c", "abc", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-b-b-d", false),
+            ("*.EXAMPLE.com", "api.example.COM", true),
+            ("*.example.com", "*.example.com", true),
+            ("**", "x", true),
+            ("tls", "tls2", false),
+        ] {
+            assert_eq!(matches(glob, text), expected, "{glob} {text}");
+        }
+    }
+
+    #[test]
+    fn a_glob_of_many_stars_ends_in_time() {
+        assert!(!matches(&"*a".repeat(120), &"a".repeat(100)));
+    }
+
+    #[test]
+    fn an_object_a_host_and_a_san_are_names_of_a_place() {
+        let secret = Place::Secret {
+            namespace: "shop".into(),
+            name: "web-tls".into(),
+            key: "tls.crt".into(),
+        };
+        let endpoint = Place::Endpoint {
+            host: Host::parse("2001:db8::1").unwrap(),
+            port: 443,
+            server_name: Host::parse("www.example.com").unwrap(),
+        };
+        let facts = Facts {
+            dns_names: vec![PeerText::sanitise("api.partner.example")],
+            ..Facts::default()
+        };
+        for (glob, place, expected) in [
+            ("web-*", &secret, true),
+            ("Secret/web-tls", &secret, true),
+            ("Ingress/web-tls", &secret, false),
+            ("api.partner.example", &secret, true),
+            ("tls.crt", &secret, false),
+            ("2001:db8::1", &endpoint, true),
+            ("[2001:db8::1]", &endpoint, true),
+            ("other.example", &endpoint, false),
+        ] {
+            let silences = [silence(&[glob], &[])];
+            assert_eq!(
+                is_silenced(&silences, place, Finding::Expired, &facts, at(0)),
+                expected,
+                "{glob}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_expiry_name_silences_that_level_and_not_the_next() {
+        let silences = [silence(&[], &[Finding::ExpiringSoon])];
+        let is = |finding| is_silenced(&silences, &Place::Monitor, finding, &Facts::default(), at(0));
+        assert!(is(Finding::ExpiringSoon));
+        assert!(!is(Finding::ExpiryCritical));
+    }
+
+    #[test]
+    fn a_silence_ends_at_its_instant_and_the_end_is_a_timer() {
+        let silences = [silence(&[], &[])];
+        let is = |now| is_silenced(&silences, &Place::Monitor, Finding::Expired, &Facts::default(), now);
+        assert!(is(at(99)));
+        assert!(!is(at(100)));
+        assert_eq!(next_end(&silences, at(99)), Some(at(100)));
+        assert_eq!(next_end(&silences, at(100)), None);
+    }
+}

@@ -167,11 +167,10 @@ impl<'a> Difference<'a> {
             rung,
             message: message::build(ledger, context, &digest, &id, rung, now),
         };
-        let taken = json_bytes(ledger);
         Rung::iter()
             .filter(|rung| *rung >= lowest)
             .map(build)
-            .find(|intent| intent.rung == Rung::Text || taken + json_bytes(intent) < LEDGER_BYTES - 2048)
+            .find(|intent| intent.rung == Rung::Text || ledger.bytes_with(json_bytes(&intent.message)) <= LEDGER_BYTES)
             .unwrap_or_else(|| build(Rung::Text))
     }
 

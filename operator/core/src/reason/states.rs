@@ -164,6 +164,12 @@ pub(super) fn texts(reason: Reason) -> Texts {
             "The annotation certmon.dev/test-requested-at changed.",
             "Look whether it arrived.",
         ),
+        Reason::TestNotificationFailed => (
+            "A sink didn't accept the test that was asked for. Tests aren't repeated.",
+            "The annotation certmon.dev/test-requested-at changed, and the sink is misconfigured or doesn't answer.",
+            "The note and the condition Notified say why: kubectl -n NAMESPACE describe certmon MONITOR. Then ask for a \
+             test again.",
+        ),
         Reason::ExpiringSoon => return findings::texts(Finding::ExpiringSoon),
         Reason::ExpiryCritical => return findings::texts(Finding::ExpiryCritical),
         Reason::Expired => return findings::texts(Finding::Expired),

@@ -1,0 +1,289 @@
+//! Every interleaving of a small world: one sink, one or two processes, at most two crashes at any point, one failed
+//! attempt, a claim that runs out; an alert that is there, ends, and another that opens. Nothing is lost, and what
+//! comes twice has the same id and the same content.
+
+use super::{
+    tests::{at, context, delivered, end, failed, manners, open},
+    *,
+};
+use crate::{
+    finding::{Finding, Severity},
+    hash::ShortHash,
+    message::{AlertStatus, Message},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    rc::Rc,
+};
+
+const HOLDERS: [&str; 2] = ["pod-a", "pod-b"];
+
+/// Where a process stands.
+#[derive(Clone, Debug)]
+enum At {
+    Idle,
+    /// It has decided on what it read at a resourceVersion.
+    Decided(Rc<Intent>, u32),
+    /// Something needs no message.
+    Absorbing(Rc<SinkLedger>, u32),
+    /// The intent is written.
+    Claimed(Rc<Intent>),
+    /// The attempt is over and not recorded.
+    Sent(Rc<Intent>, Rc<Outcome>),
+}
+
+#[derive(Clone)]
+struct State {
+    ledger: Ledger,
+    version: u32,
+    now: i64,
+    processes: Vec<At>,
+    /// What arrived, in order.
+    received: Vec<Rc<Message>>,
+    /// What the world has done.
+    world: u8,
+    crashes: u8,
+    failures: u8,
+    ticks: u8,
+}
+
+impl State {
+    fn new(processes: usize) -> Self {
+        let mut ledger = Ledger::default();
+        ledger.sinks.insert("team".into(), SinkLedger::default());
+        open(&mut ledger, "a", Finding::WeakCrypto, Severity::Warning, 0);
+        Self {
+            ledger,
+            version: 1,
+            now: 0,
+            processes: vec![At::Idle; processes],
+            received: Vec::new(),
+            world: 0,
+            crashes: 2,
+            failures: 1,
+            ticks: 2,
+        }
+    }
+
+    fn key(&self) -> ShortHash {
+        let processes: Vec<String> = self
+            .processes
+            .iter()
+            .map(|process| match process {
+                At::Idle => "idle".into(),
+                At::Decided(intent, version) => format!("decided {} {} {version}", intent.id, intent.deadline),
+                At::Absorbing(_, version) => format!("absorbing {version}"),
+                At::Claimed(intent) => format!("claimed {}", intent.id),
+                At::Sent(intent, outcome) => format!("sent {} {outcome:?}", intent.id),
+            })
+            .collect();
+        let received: Vec<_> = self.received.iter().map(|message| message.id.as_str()).collect();
+        ShortHash::of(&[
+            &serde_json::to_vec(&self.ledger).unwrap(),
+            format!(
+                "{processes:?} {received:?} {} {} {} {} {} {}",
+                self.version, self.now, self.world, self.crashes, self.failures, self.ticks
+            )
+            .as_bytes(),
+        ])
+    }
+
+    fn sink(&self) -> &SinkLedger {
+        &self.ledger.sinks["team"]
+    }
+
+    fn write(&mut self, change: impl FnOnce(&mut Ledger)) {
+        let before = self.ledger.clone();
+        change(&mut self.ledger);
+        self.ledger.forget_the_heard();
+        self.version += u32::from(self.ledger != before);
+    }
+
+    /// What a process can do next; nothing where it waits.
+    fn steps_of(&self, process: usize, failing: bool) -> Vec<Self> {
+        let mut next = self.clone();
+        match &self.processes[process] {
+            At::Idle => {
+                let manners = manners();
+                let version = self.version.to_string();
+                let context = SinkContext {
+                    holder: HOLDERS[process],
+                    resource_version: &version,
+                    ..context(&manners)
+                };
+                next.processes[process] = match decide(&self.ledger, &context, at(self.now)) {
+                    Decision::Begin(intent) | Decision::Resume(intent) => At::Decided(Rc::new(intent), self.version),
+                    Decision::Nothing {
+                        absorbed: Some(sink), ..
+                    } => At::Absorbing(Rc::new(sink), self.version),
+                    _ => return Vec::new(),
+                };
+            }
+            At::Decided(intent, version) => {
+                next.processes[process] = At::Idle;
+                if *version == self.version {
+                    next.write(|ledger| *ledger = begin(ledger, "team", intent));
+                    next.processes[process] = At::Claimed(Rc::clone(intent));
+                }
+            }
+            At::Absorbing(sink, version) => {
+                next.processes[process] = At::Idle;
+                if *version == self.version {
+                    next.write(|ledger| {
+                        ledger.sinks.insert("team".into(), (**sink).clone());
+                    });
+                }
+            }
+            At::Claimed(intent) => {
+                let mut outcomes = vec![(delivered(), true, 0)];
+                if failing && self.failures > 0 {
+                    outcomes.push((failed(FailureClass::Ambiguous), true, 1));
+                    outcomes.push((failed(FailureClass::Ambiguous), false, 1));
+                    outcomes.push((failed(FailureClass::Connect), false, 1));
+                }
+                return outcomes
+                    .into_iter()
+                    .map(|(outcome, arrives, failures)| {
+                        let mut next = self.clone();
+                        next.failures -= failures;
+                        next.processes[process] = At::Sent(Rc::clone(intent), Rc::new(outcome));
+                        if arrives {
+                            next.received.push(Rc::new(intent.message.clone()));
+                        }
+                        next
+                    })
+                    .collect();
+            }
+            At::Sent(intent, outcome) => {
+                let sink = record(self.sink(), intent, outcome, 3, at(self.now));
+                next.write(|ledger| {
+                    ledger.sinks.insert("team".into(), sink);
+                });
+                next.processes[process] = At::Idle;
+            }
+        }
+        vec![next]
+    }
+
+    fn steps(&self) -> Vec<Self> {
+        let mut all = Vec::new();
+        for (process, stands) in self.processes.iter().enumerate() {
+            all.extend(self.steps_of(process, true));
+            if self.crashes > 0 && !matches!(stands, At::Idle) {
+                let mut next = self.clone();
+                next.crashes -= 1;
+                next.processes[process] = At::Idle;
+                all.push(next);
+            }
+        }
+        if self.world < 2 {
+            let mut next = self.clone();
+            next.world += 1;
+            let first = *next.ledger.alerts.keys().next().unwrap_or(&ShortHash::of(&[]));
+            next.write(|ledger| match self.world {
+                0 => end(ledger, first, self.now),
+                _ => {
+                    open(ledger, "b", Finding::Expired, Severity::Critical, self.now);
+                }
+            });
+            all.push(next);
+        }
+        if self.ticks > 0 {
+            let mut next = self.clone();
+            next.ticks -= 1;
+            next.now += 70;
+            all.push(next);
+        }
+        all
+    }
+
+    /// Lets everything come to rest without further faults, and looks at what the receiver got.
+    fn check(mut self) {
+        for _ in 0..12 {
+            for process in 0..self.processes.len() {
+                while let Some(next) = self.steps_of(process, false).pop() {
+                    self = next;
+                }
+            }
+            self.now += 70;
+        }
+        let mut by_id: BTreeMap<&str, &Message> = BTreeMap::new();
+        let mut told = BTreeSet::new();
+        for message in &self.received {
+            if let Some(first) = by_id.insert(&message.id, message) {
+                assert_eq!(first, message.as_ref(), "one id, two contents");
+                continue;
+            }
+            for alert in &message.alerts {
+                match alert.status {
+                    AlertStatus::Firing => {
+                        told.insert(alert.id);
+                    }
+                    AlertStatus::Resolved => assert!(told.remove(&alert.id), "ended without being told: {message:?}"),
+                }
+            }
+        }
+        let open: BTreeSet<_> = self
+            .ledger
+            .alerts
+            .iter()
+            .filter(|(_, alert)| alert.ended.is_none())
+            .map(|(id, _)| *id)
+            .collect();
+        assert_eq!(told, open, "received: {:#?}", self.received);
+        assert_eq!(self.sink().intent, None);
+    }
+}
+
+fn explore(start: State) -> (usize, usize) {
+    let mut seen = HashSet::new();
+    let mut ends = 0;
+    let mut todo = vec![start];
+    while let Some(state) = todo.pop() {
+        if !seen.insert(state.key()) {
+            continue;
+        }
+        let next = state.steps();
+        if next.is_empty() {
+            ends += 1;
+            state.check();
+        } else {
+            todo.extend(next);
+        }
+    }
+    (seen.len(), ends)
+}
+
+#[test]
+fn one_process_that_crashes_twice_loses_nothing_and_repeats_only_what_it_said() {
+    let (states, ends) = explore(State::new(1));
+    println!("MODEL {states} {ends}");
+    assert!(states > 1_000 && ends > 50, "{states} states, {ends} ends");
+}
+
+#[test]
+fn two_processes_that_crash_twice_lose_nothing_and_repeat_only_what_they_said() {
+    let (states, ends) = explore(State {
+        failures: 0,
+        ticks: 1,
+        ..State::new(2)
+    });
+    println!("MODEL {states} {ends}");
+    assert!(states > 10_000 && ends > 500, "{states} states, {ends} ends");
+}
+
+#[test]
+fn without_faults_one_process_sends_each_message_once() {
+    let mut state = State::new(1);
+    state.crashes = 0;
+    state.failures = 0;
+    let mut todo = vec![state];
+    while let Some(state) = todo.pop() {
+        let next = state.steps();
+        if next.is_empty() {
+            let ids: BTreeSet<_> = state.received.iter().map(|message| &message.id).collect();
+            assert_eq!(ids.len(), state.received.len());
+        }
+        todo.extend(next);
+    }
+}
