@@ -269,31 +269,27 @@ fn explore(start: State) -> (usize, usize) {
 
 #[test]
 fn one_process_that_crashes_twice_loses_nothing_and_repeats_only_what_it_said() {
-    let (states, ends) = explore(State {
-        ticks: 1,
-        ..State::new(1)
-    });
-    assert!(states > 3_000 && ends > 300, "{states} states, {ends} ends");
+    let (states, ends) = explore(State::new(1));
+    assert!(states > 10_000 && ends > 1_000, "{states} states, {ends} ends");
 }
 
 #[test]
 fn two_processes_that_crash_twice_lose_nothing_and_repeat_only_what_they_said() {
     let (states, ends) = explore(State {
-        failures: 0,
         ticks: 1,
         ..State::new(2)
     });
-    assert!(states > 7_000 && ends > 70, "{states} states, {ends} ends");
+    assert!(states > 20_000 && ends > 500, "{states} states, {ends} ends");
 }
 
 #[test]
-fn two_processes_and_an_attempt_that_fails_lose_nothing_and_repeat_only_what_they_said() {
+fn a_process_that_stalls_past_two_messages_of_another_undoes_nothing() {
     let (states, ends) = explore(State {
-        crashes: 1,
-        ticks: 1,
+        crashes: 0,
+        failures: 0,
         ..State::new(2)
     });
-    assert!(states > 7_000 && ends > 70, "{states} states, {ends} ends");
+    assert!(states > 1_000 && ends > 50, "{states} states, {ends} ends");
 }
 
 #[test]

@@ -469,7 +469,13 @@ fn a_record_of_another_intent_changes_nothing() {
     let mut world = World::new();
     open(&mut world.ledger, "a", Finding::WeakCrypto, Severity::Warning, 0);
     let first = world.attempt(&delivered(), 0);
+    world.sink().intent = Some(Intent {
+        id: "another".into(),
+        ..first.clone()
+    });
     let sink = world.sink().clone();
+    assert_eq!(record(&sink, &first, &delivered(), 1, at(9)), sink);
+    assert_eq!(release(&sink, &first, at(9)), sink);
     assert_eq!(record(&sink, &first, &failed(FailureClass::Connect), 1, at(9)), sink);
 }
 
