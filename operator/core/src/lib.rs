@@ -14,26 +14,17 @@
 )]
 
 pub mod alert;
-pub mod assess;
-pub mod bundle;
 pub mod certificate;
 pub mod delivery;
-mod der;
-pub mod dial;
 pub mod finding;
-#[cfg(test)]
-mod fixture;
 pub mod hash;
 pub mod ledger;
 pub mod message;
 pub mod observation;
 pub mod place;
 pub mod policy;
-mod signature;
 pub mod reason;
-pub mod schedule;
 pub mod silence;
 pub mod sink;
 pub mod target;
 pub mod text;
-pub mod trust;

@@ -226,14 +226,14 @@ pub fn page() -> String {
     for group in ReasonGroup::iter() {
         page.push_str(match group {
             ReasonGroup::Finding => {
-                "\n# Findings\n\nWhat is wrong with a certificate or a place. The worst one is the reason of `Healthy`.\n"
+                "\n## Findings\n\nWhat is wrong with a certificate or a place. The worst one is the reason of `Healthy`.\n"
             }
-            ReasonGroup::Condition => "\n# Conditions\n\nReasons of `Ready`, `Healthy`, `Notified`, `Reconciling`, `Stalled`.\n",
-            ReasonGroup::Event => "\n# Events\n\nWhat happened. Findings and faults are Events too, by their own names.\n",
+            ReasonGroup::Condition => "\n## Conditions\n\nReasons of `Ready`, `Healthy`, `Notified`, `Reconciling`, `Stalled`.\n",
+            ReasonGroup::Event => "\n## Events\n\nWhat happened. Findings and faults are Events too, by their own names.\n",
         });
         for reason in Reason::iter().filter(|reason| reason.group() == group) {
             page.push_str(&format!(
-                "\n## {}\n\n{}\n\n**What leads to it:** {}\n\n**What to do:** {}\n",
+                "\n### {}\n\n{}\n\n**What leads to it:** {}\n\n**What to do:** {}\n",
                 reason.name(),
                 reason.meaning(),
                 reason.cause(),
