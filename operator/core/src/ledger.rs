@@ -268,7 +268,7 @@ impl Ledger {
     }
 
     /// Drops facts that nothing refers to.
-    fn drop_unused_facts(&mut self) {
+    pub fn drop_unused_facts(&mut self) {
         let Self {
             alerts, facts, seen, ..
         } = self;

@@ -14,9 +14,15 @@
 )]
 
 pub mod alert;
+pub mod assess;
+pub mod bundle;
 pub mod certificate;
 pub mod delivery;
+mod der;
+pub mod dial;
 pub mod finding;
+#[cfg(test)]
+mod fixture;
 pub mod hash;
 pub mod ledger;
 pub mod message;
@@ -24,7 +30,10 @@ pub mod observation;
 pub mod place;
 pub mod policy;
 pub mod reason;
+pub mod schedule;
+mod signature;
 pub mod silence;
 pub mod sink;
 pub mod target;
 pub mod text;
+pub mod trust;
