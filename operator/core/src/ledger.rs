@@ -267,8 +267,8 @@ impl Ledger {
         }
     }
 
-    /// Drops facts that nothing refers to.
-    fn drop_unused_facts(&mut self) {
+    /// Drops facts that nothing refers to; [`Self::fit`] does too.
+    pub fn drop_unused_facts(&mut self) {
         let Self {
             alerts, facts, seen, ..
         } = self;

@@ -58,11 +58,20 @@ fn names(glob: &str, place: &Place, facts: &Facts) -> bool {
     object || host() || facts.dns_names.iter().any(|san| matches(glob, san.as_str()))
 }
 
-/// Whether a glob matches a whole text: `*` is any run of characters, `?` is one; ASCII case doesn't count. Linear in
-/// memory, and at most the product of both lengths in time.
-fn matches(glob: &str, text: &str) -> bool {
-    let glob: Vec<char> = glob.chars().map(|c| c.to_ascii_lowercase()).collect();
-    let text: Vec<char> = text.chars().map(|c| c.to_ascii_lowercase()).collect();
+/// [`glob`] where ASCII case doesn't count.
+fn matches(pattern: &str, text: &str) -> bool {
+    glob(&pattern.to_ascii_lowercase(), &text.to_ascii_lowercase())
+}
+
+/// Whether a glob matches a whole text: `*` is any run of characters, `?` is one. Linear in memory, and at most the
+/// product of both lengths in time.
+#[must_use]
+pub fn glob(pattern: &str, text: &str) -> bool {
+    if !pattern.contains(['*', '?']) {
+        return pattern == text;
+    }
+    let glob: Vec<char> = pattern.chars().collect();
+    let text: Vec<char> = text.chars().collect();
     let (mut g, mut t) = (0, 0);
     // Behind the last star, and how far into the text that star reaches.
     let mut star: Option<(usize, usize)> = None;
@@ -124,6 +133,13 @@ mod tests {
         ] {
             assert_eq!(matches(glob, text), expected, "{glob} {text}");
         }
+    }
+
+    #[test]
+    fn a_key_s_glob_minds_the_case() {
+        assert!(glob("*.crt", "tls.crt"));
+        assert!(!glob("TLS.crt", "tls.crt"));
+        assert!(!glob("*.CRT", "tls.crt"));
     }
 
     #[test]
