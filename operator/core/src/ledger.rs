@@ -267,7 +267,7 @@ impl Ledger {
         }
     }
 
-    /// Drops facts that nothing refers to.
+    /// Drops facts that nothing refers to; [`Self::fit`] does too.
     pub fn drop_unused_facts(&mut self) {
         let Self {
             alerts, facts, seen, ..

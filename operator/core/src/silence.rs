@@ -136,6 +136,13 @@ mod tests {
     }
 
     #[test]
+    fn a_key_s_glob_minds_the_case() {
+        assert!(glob("*.crt", "tls.crt"));
+        assert!(!glob("TLS.crt", "tls.crt"));
+        assert!(!glob("*.CRT", "tls.crt"));
+    }
+
+    #[test]
     fn a_glob_of_many_stars_ends_in_time() {
         assert!(!matches(&"*a".repeat(120), &"a".repeat(100)));
     }

@@ -70,18 +70,13 @@ pub fn record(sink: &SinkLedger, intent: &Intent, outcome: &Outcome, jitter: u64
     after
 }
 
-/// Gives up a claim whose message isn't on the wire (SIGTERM): what can't have arrived is decided anew, what may have
-/// is free for whoever comes.
+/// Gives up a claim whose message isn't on the wire (SIGTERM): whoever comes may send it at once. It stays as it is,
+/// for a process that died under the same name may have sent it.
 #[must_use]
 pub fn release(sink: &SinkLedger, intent: &Intent, now: DateTime<Utc>) -> SinkLedger {
     let mut after = sink.clone();
-    if let Some(stored) = after.intent.take_if(|stored| stored.id == intent.id)
-        && stored.attempt > 0
-    {
-        after.intent = Some(Intent {
-            deadline: whole_seconds(now),
-            ..stored
-        });
+    if let Some(stored) = after.intent.as_mut().filter(|stored| stored.id == intent.id) {
+        stored.deadline = stored.deadline.min(whole_seconds(now));
     }
     after
 }

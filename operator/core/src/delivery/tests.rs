@@ -480,19 +480,23 @@ fn a_record_of_another_intent_changes_nothing() {
 }
 
 #[test]
-fn a_shutdown_frees_what_is_not_on_the_wire() {
-    let intent = intent_telling(ShortHash::of(&[b"a"]));
-    let mut sink = SinkLedger {
-        intent: Some(intent.clone()),
-        ..SinkLedger::default()
+fn a_shutdown_frees_the_claim_and_keeps_the_message() {
+    let mut world = World::new();
+    open(&mut world.ledger, "a", Finding::WeakCrypto, Severity::Warning, 0);
+    let Decision::Begin(intent) = world.decide(0) else {
+        panic!()
     };
-    assert_eq!(release(&sink, &intent, at(3)).intent, None);
-    sink.intent = Some(Intent {
-        attempt: 1,
-        ..intent.clone()
-    });
-    let kept = release(&sink, &intent, at(3)).intent.unwrap();
-    assert_eq!((kept.deadline, kept.attempt), (at(3), 1));
+    world.ledger = begin(&world.ledger, "team", &intent);
+    *world.sink() = release(&world.sink().clone(), &intent, at(3));
+    let manners = world.manners.clone();
+    let other = SinkContext {
+        holder: "pod-b",
+        ..context(&manners)
+    };
+    let Decision::Resume(taken) = decide(&world.ledger, &other, at(3)) else {
+        panic!()
+    };
+    assert_eq!((taken.id, taken.message), (intent.id, intent.message));
 }
 
 #[test]
