@@ -79,7 +79,7 @@ pub struct Certificate {
     pub weakness: Option<Weakness>,
     /// BasicConstraints says CA.
     pub is_ca: bool,
-    /// Issued by its own subject, and the signature verifies with its own key.
+    /// Issued by its own subject with its own key: by the key identifiers where it has both, else by the signature.
     pub self_signed: bool,
     /// It names its issuer's certificate by an Authority Information Access URL.
     pub names_issuer: bool,

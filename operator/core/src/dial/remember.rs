@@ -60,7 +60,9 @@ impl Dialled {
                     .map(|one| RememberedCertificate::of(one, facts))
                     .collect(),
             };
-            dialled.addresses.entry(address).or_default().seen = Some(Seen::Remembered(remembered));
+            dialled.update(address, |address| {
+                address.seen = Some(Box::new(Seen::Remembered(remembered)))
+            });
         }
         if unreachable || !dialled.addresses.is_empty() {
             dialled.base = Some(now);

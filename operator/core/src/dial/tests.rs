@@ -248,6 +248,12 @@ fn the_ledger_gives_back_what_it_was_given() {
 }
 
 #[test]
+fn a_place_is_small() {
+    assert!(size_of::<Dialled>() <= 256, "{}", size_of::<Dialled>());
+    assert!(size_of::<Address>() <= 64, "{}", size_of::<Address>());
+}
+
+#[test]
 fn after_a_restart_an_unreachable_place_counts_as_judged_after_two_successes() {
     let leaf = leaf("a.example");
     let (good, bad) = (look(&[(ONE, Ok(&leaf))]), look(&[(ONE, Err(ProbeFailure::Closed))]));
