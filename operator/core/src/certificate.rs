@@ -206,6 +206,20 @@ pub enum Placeholder {
     CertManagerTemporary,
 }
 
+impl Placeholder {
+    /// Whose stand-in a certificate with this common name, or with an issuer of this name, is. All of them are
+    /// self-signed or have an issuer of their own.
+    #[must_use]
+    pub fn by_name(common_name: &str) -> Option<Self> {
+        match common_name {
+            "Kubernetes Ingress Controller Fake Certificate" => Some(Self::IngressNginx),
+            "TRAEFIK DEFAULT CERT" => Some(Self::Traefik),
+            "cert-manager.local" => Some(Self::CertManagerTemporary),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Placeholder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

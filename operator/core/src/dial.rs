@@ -189,7 +189,7 @@ impl Dialled {
                 }
                 Err(cause) => {
                     self.update(*address, |address| {
-                        address.counter.fail(cause, context.failure_threshold)
+                        address.counter.fail(cause, context.failure_threshold);
                     });
                     answered = false;
                 }

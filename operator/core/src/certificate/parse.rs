@@ -265,11 +265,8 @@ fn signature_weakness(algorithm: &AlgorithmIdentifier<'_>) -> Option<Weakness> {
 }
 
 fn placeholder(certificate: &X509Certificate<'_>) -> Option<Placeholder> {
-    match strings::common_name(&certificate.subject).as_deref() {
-        Some("Kubernetes Ingress Controller Fake Certificate") => return Some(Placeholder::IngressNginx),
-        Some("TRAEFIK DEFAULT CERT") => return Some(Placeholder::Traefik),
-        _ => {}
-    }
-    (strings::common_name(&certificate.issuer).as_deref() == Some("cert-manager.local"))
-        .then_some(Placeholder::CertManagerTemporary)
+    let by_name = |name| strings::common_name(name).and_then(|name| Placeholder::by_name(&name));
+    by_name(&certificate.subject)
+        .filter(|one| *one != Placeholder::CertManagerTemporary)
+        .or_else(|| by_name(&certificate.issuer))
 }
