@@ -67,7 +67,7 @@ pub fn assess_stored(
     match &value.content {
         Content::Nothing => {}
         Content::Chain(chain) => {
-            if data::is_placeholder(&mut case, &chain.leaf, "holds", Hold::Grace) {
+            if data::is_placeholder(&mut case, Subject::Parsed(&chain.leaf), "holds", Hold::Grace) {
                 return case.found();
             }
             leaf(&mut case, Subject::Parsed(&chain.leaf), None);
@@ -109,15 +109,15 @@ pub fn assess_dialled(
         let at = several.then(|| address.to_string());
         let at = at.as_deref();
         let (subject, intermediates) = Subject::of_seen(seen);
+        if data::is_placeholder(&mut case, subject, "serves", Hold::GraceAndLook) {
+            continue;
+        }
         let Seen::Served(one) = seen else {
             leaf(&mut case, subject, at);
             expiry::intermediates(&mut case, subject, &intermediates, &[]);
             continue;
         };
         let chain = &one.chain;
-        if data::is_placeholder(&mut case, &chain.leaf, "serves", Hold::GraceAndLook) {
-            continue;
-        }
         leaf(&mut case, subject, at);
         names::served(&mut case, &chain.leaf, expected.server_name, at);
         expiry::intermediates(&mut case, subject, &intermediates, &one.dispensable);

@@ -79,7 +79,7 @@ pub struct Certificate {
     pub weakness: Option<Weakness>,
     /// BasicConstraints says CA.
     pub is_ca: bool,
-    /// Issued by its own subject, and the signature verifies with its own key.
+    /// Issued by its own subject with its own key: by the key identifiers where it has both, else by the signature.
     pub self_signed: bool,
     /// It names its issuer's certificate by an Authority Information Access URL.
     pub names_issuer: bool,
@@ -204,6 +204,20 @@ pub enum Placeholder {
     Traefik,
     /// Issuer "cert-manager.local", written while the real one is on its way.
     CertManagerTemporary,
+}
+
+impl Placeholder {
+    /// Whose stand-in a certificate with this common name, or with an issuer of this name, is. All of them are
+    /// self-signed or have an issuer of their own.
+    #[must_use]
+    pub fn by_name(common_name: &str) -> Option<Self> {
+        match common_name {
+            "Kubernetes Ingress Controller Fake Certificate" => Some(Self::IngressNginx),
+            "TRAEFIK DEFAULT CERT" => Some(Self::Traefik),
+            "cert-manager.local" => Some(Self::CertManagerTemporary),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Placeholder {

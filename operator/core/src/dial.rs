@@ -29,7 +29,8 @@ const SIGHTS: u32 = 2;
 /// One dialled place, over its looks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dialled {
-    addresses: BTreeMap<SocketAddr, Address>,
+    /// Sorted; at most 16 for each name. A list, because most places have one and there are 100,000 of them.
+    addresses: Vec<Address>,
     /// Names that could not be resolved, beside addresses that could.
     names: BTreeMap<Host, Counter>,
     no_address: Option<ProbeFailure>,
@@ -41,7 +42,10 @@ pub struct Dialled {
     inconsistent: u32,
     /// The ledger says that it doesn't answer: so many successes are still needed before a look counts.
     recovering: u8,
+    /// The last look; before the first one, when the ledger was read.
     base: Option<DateTime<Utc>>,
+    /// This process has looked.
+    pub(crate) looked: bool,
     answered: Option<DateTime<Utc>>,
     open: bool,
     pub(crate) due: bool,
@@ -50,9 +54,10 @@ pub struct Dialled {
 }
 
 /// One address: what it served last, and how it answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Address {
-    seen: Option<Seen>,
+    at: SocketAddr,
+    seen: Option<Box<Seen>>,
     counter: Counter,
 }
 
@@ -170,18 +175,22 @@ impl Dialled {
         let complete = look.unresolved.is_empty() && !results.is_empty();
         if complete {
             let listed: BTreeSet<SocketAddr> = results.iter().map(|(address, _)| *address).collect();
-            self.addresses.retain(|address, _| listed.contains(address));
+            self.addresses.retain(|address| listed.contains(&address.at));
         }
         let mut answered = complete;
         for (address, result) in &results {
-            let entry = self.addresses.entry(*address).or_default();
             match read(result) {
                 Ok(chain) => {
-                    entry.seen = Some(Seen::Served(Served::of(chain, judge)));
-                    entry.counter.succeed();
+                    let served = Box::new(Seen::Served(Served::of(chain, judge)));
+                    self.update(*address, |address| {
+                        address.seen = Some(served);
+                        address.counter.succeed();
+                    });
                 }
                 Err(cause) => {
-                    entry.counter.fail(cause, context.failure_threshold);
+                    self.update(*address, |address| {
+                        address.counter.fail(cause, context.failure_threshold);
+                    });
                     answered = false;
                 }
             }
@@ -189,6 +198,7 @@ impl Dialled {
         self.take_unresolved(look, results.is_empty(), context);
         self.compare(answered, context.secret_leaf);
         self.base = Some(now);
+        self.looked = true;
         self.due = false;
         if !answered {
             self.recovering = if self.recovering > 0 { RECOVERY } else { 0 };
@@ -207,6 +217,22 @@ impl Dialled {
             seen_changed: before != self.identity(),
             answered,
         }
+    }
+
+    fn update(&mut self, at: SocketAddr, change: impl FnOnce(&mut Address)) {
+        let (place, mut address) = match self.addresses.binary_search_by_key(&at, |address| address.at) {
+            Ok(place) => (place, self.addresses.remove(place)),
+            Err(place) => {
+                let new = Address {
+                    at,
+                    seen: None,
+                    counter: Counter::default(),
+                };
+                (place, new)
+            }
+        };
+        change(&mut address);
+        self.addresses.insert(place, address);
     }
 
     /// Hosts without an address: a place without any has none, as a whole; beside others they fail by themselves.
@@ -270,7 +296,7 @@ impl Dialled {
             || self.recovering > 0
             || self.differs.is_some()
             || self.inconsistent > 0
-            || self.addresses.values().any(|address| failing(&address.counter))
+            || self.addresses.iter().any(|address| failing(&address.counter))
             || self.names.values().any(failing)
     }
 
@@ -310,7 +336,7 @@ impl Dialled {
     pub fn seen(&self) -> impl Iterator<Item = (SocketAddr, &Seen)> {
         self.addresses
             .iter()
-            .filter_map(|(address, state)| state.seen.as_ref().map(|seen| (*address, seen)))
+            .filter_map(|address| address.seen.as_deref().map(|seen| (address.at, seen)))
     }
 
     /// What each address served to this process.
@@ -347,7 +373,7 @@ impl Dialled {
         let addresses = self
             .addresses
             .iter()
-            .map(|(address, state)| (address.to_string(), state.counter));
+            .map(|address| (address.at.to_string(), address.counter));
         let names = self.names.iter().map(|(host, counter)| (host.to_string(), *counter));
         addresses
             .chain(names)

@@ -18,7 +18,7 @@ const SHORTEST: TimeDelta = TimeDelta::minutes(1);
 /// An unknown place, and one where a look was asked for, is looked at at once. Else there is a slot every `interval` (1 min – 168 h), at `phase` modulo the
 /// interval, so that neither a restart nor an edit makes a herd; sooner after the last look where a leaf that still
 /// runs has less than 20 intervals left, and, while something is there that a look can close, after 30 s, 2 min, then
-/// every min(interval, 15 min).
+/// every min(interval, 15 min); the first look after a start comes in such a slot of 15 min.
 #[must_use]
 pub fn next_look(
     dialled: &Dialled,
@@ -46,7 +46,13 @@ pub fn next_look(
         }
     }
     if let Some(pause) = dialled.quick_pause() {
-        next = next.min(last + pause.min(interval));
+        // What the last process knew of is not news: all of it at once would be a herd.
+        let sooner = if dialled.looked {
+            last + pause.min(interval)
+        } else {
+            slot(TROUBLED.min(interval), phase, last)
+        };
+        next = next.min(sooner);
     }
     next.max(now)
 }

@@ -1,6 +1,6 @@
 //! What is wrong with a value as data: not readable, not there, a stand-in, another's key.
 
-use super::{Case, StoredExpectation};
+use super::{Case, StoredExpectation, subject::Subject};
 use crate::{
     bundle::{MAX_CERTIFICATES, MAX_VALUE_BYTES},
     certificate::Certificate,
@@ -52,8 +52,8 @@ fn add(case: &mut Case<'_>, fault: DataFault, prefix: &str) {
 }
 
 /// `PlaceholderCertificate`; such a leaf gets this finding alone.
-pub(super) fn is_placeholder(case: &mut Case<'_>, leaf: &Certificate, verb: &str, hold: Hold) -> bool {
-    let (Some(severity), Some(placeholder)) = (case.policy.checks.placeholder, leaf.placeholder) else {
+pub(super) fn is_placeholder(case: &mut Case<'_>, leaf: Subject<'_>, verb: &str, hold: Hold) -> bool {
+    let (Some(severity), Some(placeholder)) = (case.policy.checks.placeholder, leaf.placeholder()) else {
         return false;
     };
     let facts = leaf.facts(format!("{verb} {placeholder}, a stand-in for the real one"));

@@ -1,7 +1,7 @@
 //! A certificate to judge by its dates: parsed, or remembered by the ledger.
 
 use crate::{
-    certificate::{Certificate, Fingerprint},
+    certificate::{Certificate, Fingerprint, Placeholder},
     dial::{RememberedCertificate, Seen},
     finding::Facts,
     hash::ShortHash,
@@ -69,6 +69,17 @@ impl<'a> Subject<'a> {
     /// A root among the intermediates: its end is the anchor's affair. What is remembered doesn't say.
     pub(super) fn is_root(self) -> bool {
         matches!(self, Self::Parsed(one) if one.self_signed)
+    }
+
+    pub(super) fn placeholder(self) -> Option<Placeholder> {
+        match self {
+            Self::Parsed(one) => one.placeholder,
+            Self::Remembered(one) => one
+                .facts
+                .issuer
+                .as_ref()
+                .and_then(|name| Placeholder::by_name(name.as_str())),
+        }
     }
 
     pub(super) fn name(self) -> String {

@@ -197,6 +197,29 @@ fn a_stand_in_gets_that_finding_alone() {
 }
 
 #[test]
+fn a_stand_in_is_one_after_a_restart_too() {
+    for name in ["TRAEFIK DEFAULT CERT", "Kubernetes Ingress Controller Fake Certificate"] {
+        let fake = self_signed(&Spec {
+            common_name: name,
+            dns: &["ingress.local"],
+            days: (0, 1),
+            ..Spec::default()
+        });
+        let seen = dialled(&[look(&[("192.0.2.1", &[&fake])])], None, &[]);
+        let before = judge(&seen, None, day(100));
+        assert_eq!(findings(&before), [Finding::PlaceholderCertificate]);
+        let mut facts = BTreeMap::new();
+        let ledger = seen.remember(&mut |one| {
+            let id = crate::hash::ShortHash::of(&[one.name.as_ref().unwrap().as_str().as_bytes()]);
+            facts.insert(id, one.clone());
+            id
+        });
+        let restored = Dialled::restore(&ledger, &facts, false, day(99));
+        assert_eq!(judge(&restored, None, day(100)), before);
+    }
+}
+
+#[test]
 fn an_intermediate_is_a_finding_where_it_ends_before_the_leaf_and_is_needed() {
     let root = Authority::root("Root");
     let sub = root.sub("Sub", (0, 60));

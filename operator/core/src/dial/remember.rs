@@ -1,6 +1,6 @@
 //! What the ledger remembers of a dialled place over a restart.
 
-use super::{Dialled, RECOVERY, Seen};
+use super::{Dialled, RECOVERY, Seen, Served};
 use crate::{
     certificate::{Certificate, Fingerprint},
     finding::Facts,
@@ -8,14 +8,14 @@ use crate::{
     ledger::{LastSeen, SeenCertificate},
 };
 use chrono::{DateTime, Utc};
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 /// A chain as the ledger remembers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remembered {
     /// The leaf.
     pub leaf: RememberedCertificate,
-    /// The intermediates.
+    /// The intermediates that a path needs.
     pub intermediates: Vec<RememberedCertificate>,
 }
 
@@ -60,7 +60,9 @@ impl Dialled {
                     .map(|one| RememberedCertificate::of(one, facts))
                     .collect(),
             };
-            dialled.addresses.entry(address).or_default().seen = Some(Seen::Remembered(remembered));
+            dialled.update(address, |address| {
+                address.seen = Some(Box::new(Seen::Remembered(remembered)));
+            });
         }
         if unreachable || !dialled.addresses.is_empty() {
             dialled.base = Some(now);
@@ -94,7 +96,7 @@ impl Seen {
     fn fingerprints(&self) -> Vec<Fingerprint> {
         match self {
             Self::Served(served) => std::iter::once(&served.chain.leaf)
-                .chain(&served.chain.intermediates)
+                .chain(served.needed())
                 .map(|one| one.fingerprint)
                 .collect(),
             Self::Remembered(remembered) => std::iter::once(&remembered.leaf)
@@ -108,18 +110,22 @@ impl Seen {
         match self {
             Self::Served(served) => LastSeen {
                 leaf: of_certificate(&served.chain.leaf, intern),
-                intermediates: served
-                    .chain
-                    .intermediates
-                    .iter()
-                    .map(|one| of_certificate(one, intern))
-                    .collect(),
+                intermediates: served.needed().map(|one| of_certificate(one, intern)).collect(),
             },
             Self::Remembered(remembered) => LastSeen {
                 leaf: remembered.leaf.seen(intern),
                 intermediates: remembered.intermediates.iter().map(|one| one.seen(intern)).collect(),
             },
         }
+    }
+}
+
+impl Served {
+    /// The intermediates whose end would break something: only they are remembered, so that a restart, which knows of no
+    /// paths, finds no more than was true before it.
+    fn needed(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        let is_needed = |one: &&Arc<Certificate>| !one.self_signed && !self.dispensable.contains(&one.fingerprint);
+        self.chain.intermediates.iter().filter(is_needed)
     }
 }
 

@@ -248,6 +248,43 @@ fn the_ledger_gives_back_what_it_was_given() {
 }
 
 #[test]
+fn only_intermediates_that_a_path_needs_are_remembered() {
+    let (root, other) = (Authority::root("Root"), Authority::root("Other"));
+    let sub = root.sub("Sub", (0, 80));
+    let cross = sub.cross_signed_by(&other, "Sub", (0, 40));
+    let leaf = sub.leaf("a.example", (0, 90));
+    let chain = vec![leaf, sub.der.clone(), cross, root.der.clone()];
+    let anchors = trust::Anchors::from_der([&root.der]);
+    let look = Look {
+        addresses: vec![(ONE.parse().unwrap(), 443, Ok(ServedBytes { chain }))],
+        unresolved: Vec::new(),
+        refused: 0,
+    };
+    let mut place = Place::new();
+    let now = day(10);
+    place.dialled.look(
+        &look,
+        place.context,
+        &mut |chain| trust::judge(chain, &anchors, &[], now),
+        now,
+    );
+    let seen = place
+        .dialled
+        .remember(&mut |one| ShortHash::of(&[&serde_json::to_vec(one).unwrap()]));
+    let remembered: Vec<Fingerprint> = seen
+        .values()
+        .flat_map(|one| one.intermediates.iter().map(|one| one.fingerprint))
+        .collect();
+    assert_eq!(remembered, [parsed(&sub.der).fingerprint]);
+}
+
+#[test]
+fn a_place_is_small() {
+    assert!(size_of::<Dialled>() <= 256, "{}", size_of::<Dialled>());
+    assert!(size_of::<Address>() <= 64, "{}", size_of::<Address>());
+}
+
+#[test]
 fn after_a_restart_an_unreachable_place_counts_as_judged_after_two_successes() {
     let leaf = leaf("a.example");
     let (good, bad) = (look(&[(ONE, Ok(&leaf))]), look(&[(ONE, Err(ProbeFailure::Closed))]));

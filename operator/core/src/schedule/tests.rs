@@ -88,6 +88,20 @@ fn an_open_finding_brings_looks_and_its_end_ends_them() {
 }
 
 #[test]
+fn what_was_open_before_a_restart_is_looked_at_within_fifteen_minutes_and_not_all_at_once() {
+    let now = day(1);
+    let mut places = std::collections::BTreeSet::new();
+    for name in 0..100u8 {
+        let mut restored = Dialled::restore(&BTreeMap::new(), &BTreeMap::new(), true, now);
+        restored.set_open(true);
+        let next = next_look(&restored, HOUR, ShortHash::of(&[&[name]]), None, now);
+        assert!(next > now && next <= now + TimeDelta::minutes(15), "{next}");
+        places.insert(next);
+    }
+    assert!(places.len() > 90, "{}", places.len());
+}
+
+#[test]
 fn looks_are_closer_near_an_expiry_and_not_after_it() {
     let mut dialled = Dialled::new();
     let now = day(1);
