@@ -72,35 +72,37 @@ impl Misconfigured {
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
-            Self::SecretMissing => "the Secret is missing, or may not be read",
+            Self::SecretMissing => "its Secret does not exist; create it",
             Self::WrongType => "the Secret has another type",
             Self::KeyMissing => "the Secret lacks a key, or the key is empty",
             Self::BadValue => "a value isn't what its key wants",
             Self::Conflict => "the Secret has two keys that exclude each other",
             Self::PlainHttp => "the URL is http:, only https: is accepted",
             Self::PlainCredentials => "a username is refused where tls is None",
-            Self::NotPermitted => "the address or port is not permitted by the egress policy",
+            Self::NotPermitted => "its address or port is not permitted by the egress policy; ask the cluster's admin",
         }
     }
 }
 
 impl FailureClass {
-    /// What people read.
+    /// What people read, with the next step.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
             Self::Misconfigured(what) => what.text(),
-            Self::CredentialsRejected => "the credential was rejected",
-            Self::DestinationRejected => "the destination doesn't exist, or the sender is not a member of it",
-            Self::RecipientsRejected => "every recipient was refused",
-            Self::RateLimited => "the receiver asks for a pause",
-            Self::PayloadRejected => "the message was refused as it is; a shorter one is tried",
-            Self::Redirected => "the receiver answers with a redirect, which is not followed",
-            Self::Connect => "no connection",
-            Self::TlsUntrusted => "the receiver's certificate is not trusted",
-            Self::ServerError => "the receiver failed",
+            Self::CredentialsRejected => "the credentials were rejected; renew them in its Secret",
+            Self::DestinationRejected => {
+                "the destination does not exist, or does not let the sender in; check channel and URL"
+            }
+            Self::RecipientsRejected => "every recipient was refused by the mail server; check the addresses",
+            Self::RateLimited => "the receiver asks for fewer messages; it is tried again when it allows",
+            Self::PayloadRejected => "the receiver refused the message as it is; a shorter one follows",
+            Self::Redirected => "the receiver answered with a redirect, which is not followed; write the final URL",
+            Self::Connect => "no connection could be made",
+            Self::TlsUntrusted => "the receiver's certificate is not trusted; put its CA into `ca.crt` of the Secret",
+            Self::ServerError => "the receiver has trouble of its own",
             Self::Rejected => "the receiver refused the message",
-            Self::Ambiguous => "no answer after the message was sent; it is sent again with the same id",
+            Self::Ambiguous => "the connection ended before the receiver confirmed; the same message is sent again",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! From what is watched to what is found: hands each place to the domain's judgement, with the trust that it is judged by.
 
 use super::{
-    resolve::{Resolved, StoredBeside, Watched, count},
+    resolve::{Resolved, StoredBeside, Watched},
     spec::Parsed,
     status::{Leaf, PlaceReport},
     trust::TrustBook,
@@ -10,15 +10,16 @@ use certmon_core::{
     alert::Standing,
     assess::{
         self, DialledExpectation, MissingSecret, StoredExpectation, assess_dialled, assess_ingress_secret,
-        assess_missing_secret, assess_stored,
+        assess_limit, assess_missing_secret, assess_stored, assess_too_few,
     },
     certificate::{Certificate, Fingerprint},
     dial::{DialProblem, Dialled, LookContext, Seen},
-    finding::{AlertKind, Facts, Finding, Hold, Severity, Sighting},
+    finding::{AlertKind, Facts, Sighting},
     hash::ShortHash,
     ledger::Ledger,
     observation::{Content, PathVerdict, StoredValue},
     place::{Place, Role},
+    policy::Policy,
     target::Look,
     trust::{self, Anchors},
 };
@@ -152,8 +153,8 @@ pub fn judge(judging: Judging<'_>, parsed: &Parsed, resolved: &Resolved, now: Da
             }
         }
     }
-    judged.of_sources(resolved);
-    judged.of_limits(resolved);
+    judged.of_sources(resolved, &parsed.policy, now);
+    judged.of_limits(resolved, &parsed.policy, now);
     judged.sightings.sort_by(|a, b| a.order().cmp(&b.order()));
     judged
 }
@@ -296,7 +297,7 @@ impl Judged {
         }
     }
 
-    fn of_sources(&mut self, resolved: &Resolved) {
+    fn of_sources(&mut self, resolved: &Resolved, policy: &Policy, now: DateTime<Utc>) {
         for source in &resolved.sources {
             let Some(least) = source.min_certificates else { continue };
             let holds = |place: &&Place| match resolved.places.get(*place) {
@@ -308,51 +309,23 @@ impl Judged {
                 }
                 None => false,
             };
-            let found = source.places.iter().filter(holds).count();
-            if !source.complete || !self.settled(&source.places) || found >= least as usize {
+            if !source.complete || !self.settled(&source.places) {
                 continue;
             }
-            let least = least as usize;
-            let message = format!(
-                "selects {}, fewer than the {least} that `minCertificates` asks for",
-                count(found, "certificate")
-            );
-            self.sightings.push(of_place(
-                Place::Source {
-                    name: source.name.clone(),
-                },
-                Finding::TooFewCertificates,
-                message,
-                Hold::Grace,
-            ));
+            let found = source.places.iter().filter(holds).count();
+            let place = Place::Source {
+                name: source.name.clone(),
+            };
+            self.sightings
+                .extend(assess_too_few(&place, found, least as usize, policy, now));
         }
     }
 
-    fn of_limits(&mut self, resolved: &Resolved) {
-        if resolved.unchecked == 0 {
-            return;
-        }
-        let message = format!(
-            "selects {} more than may be checked; raise `limits.maxCertificates` or split the monitor",
-            count(resolved.unchecked as usize, "place")
-        );
+    fn of_limits(&mut self, resolved: &Resolved, policy: &Policy, now: DateTime<Utc>) {
+        let checked = resolved.places.len();
+        let all = checked + resolved.unchecked as usize;
         self.sightings
-            .push(of_place(Place::Monitor, Finding::LimitExceeded, message, Hold::No));
-    }
-}
-
-fn of_place(place: Place, finding: Finding, message: String, hold: Hold) -> Sighting {
-    let facts = Facts {
-        message,
-        ..Facts::default()
-    };
-    Sighting {
-        finding,
-        severity: Severity::Warning,
-        place,
-        role: Role::Leaf,
-        facts,
-        hold,
+            .extend(assess_limit(&Place::Monitor, all, checked, policy, now));
     }
 }
 
@@ -459,7 +432,8 @@ pub fn remember(ledger: &mut Ledger, dialled: &BTreeMap<Place, Dialled>, complet
     for fact in &facts {
         ledger.intern(fact);
     }
-    ledger.drop_unused_facts();
+    // What was seen has the room that alerts leave.
+    ledger.fit();
 }
 
 /// A dialled place as the ledger remembers it.

@@ -3,7 +3,7 @@
 use super::{
     Engine,
     monitored::{Monitored, selection},
-    telling::{TEST_WITHIN, class_text},
+    telling::TEST_WITHIN,
 };
 use crate::{
     cluster::Key,
@@ -80,7 +80,7 @@ impl Engine {
             })?;
             let book = state.sinks.get(name);
             let fault = book.and_then(|book| book.fault.as_ref());
-            let failed = facts.class.map(|class| (class_text(class, None), Reason::from(class)));
+            let failed = facts.class.map(|class| (class.text().to_owned(), Reason::from(class)));
             let checked = book.is_some_and(|book| book.checked.is_some());
             let (result, problem, reason) = match (fault, failed) {
                 (Some(fault), _) => (

@@ -463,34 +463,7 @@ fn describe(sink: &SinkSpec) -> String {
 }
 
 /// A failed attempt in words, with the next step.
-pub(super) fn failure_text(failure: &Failure) -> String {
-    class_text(failure.class, failure.code)
-}
-
-/// A failure in words, with the next step.
-pub(super) fn class_text(class: FailureClass, code: Option<u16>) -> String {
-    let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
-    let text = match class {
-        FailureClass::Misconfigured(Misconfigured::SecretMissing) => "its Secret does not exist; create it",
-        FailureClass::Misconfigured(Misconfigured::NotPermitted) => {
-            "its address or port is not permitted by the egress policy; ask the cluster's admin"
-        }
-        FailureClass::Misconfigured(_) => "its Secret can't be used; see `status.sinks`",
-        FailureClass::CredentialsRejected => "the credentials were rejected; renew them in its Secret",
-        FailureClass::DestinationRejected => {
-            "the destination does not exist, or does not let us in; check channel and URL"
-        }
-        FailureClass::RecipientsRejected => "every recipient was refused by the mail server; check the addresses",
-        FailureClass::RateLimited => "the receiver asks for fewer messages; it is tried again when it allows",
-        FailureClass::PayloadRejected => "the receiver refused the message as it is; a shorter one follows",
-        FailureClass::Redirected => "the receiver answered with a redirect, which is not followed; write the final URL",
-        FailureClass::Connect => "no connection could be made",
-        FailureClass::TlsUntrusted => {
-            "the receiver's certificate is not trusted; put its CA into `ca.crt` of the Secret"
-        }
-        FailureClass::ServerError => "the receiver has trouble of its own",
-        FailureClass::Rejected => "the receiver refused the message",
-        FailureClass::Ambiguous => "the connection ended before the receiver confirmed; the same message is sent again",
-    };
-    format!("{text}{code}")
+fn failure_text(failure: &Failure) -> String {
+    let code = failure.code.map(|code| format!(" ({code})")).unwrap_or_default();
+    format!("{}{code}", failure.class.text())
 }
