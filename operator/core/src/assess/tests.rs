@@ -287,7 +287,7 @@ fn of_members_with_one_subject_and_key_the_longest_lived_counts() {
 }
 
 #[test]
-fn anchors_of_a_tls_secret_are_warnings_by_the_leafs_lifetime() {
+fn anchors_of_a_tls_secret_are_warnings_by_the_lifetime_of_the_leaf() {
     let root = Authority::root_for("Root", (0, 3650));
     let ca = Authority::root_for("Private CA", (0, 120));
     let tls = pem(&root.leaf("a.example", (0, 400)));
