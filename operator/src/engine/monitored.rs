@@ -71,10 +71,22 @@ pub(super) struct SinkBook {
     pub(super) remarks: Vec<String>,
     /// The intent that is being delivered.
     pub(super) sending: Option<String>,
+    /// The intent (and which attempt at it) that this process decided and has not put on the wire: only that one is sent. One
+    /// that is merely found may have been sent by whoever wrote it.
+    pub(super) claimed: Option<(String, u32)>,
     /// Backoffs don't hold for the next decision.
     pub(super) try_now: bool,
     /// The reason that the last Event of this sink gave, if it was of a failure.
     pub(super) told_failure: Option<certmon_core::reason::Reason>,
+}
+
+impl SinkBook {
+    /// This process decided to make this attempt, and hasn't yet.
+    pub(super) fn has_claimed(&self, intent: &Intent) -> bool {
+        self.claimed
+            .as_ref()
+            .is_some_and(|(id, attempt)| *id == intent.id && *attempt == intent.attempt)
+    }
 }
 
 /// An outcome that the ledger doesn't have yet.
@@ -113,6 +125,8 @@ pub(super) struct Monitored {
     pub(super) paths: Paths,
     /// Everything was looked at once, or the 30 s are over.
     pub(super) ready: bool,
+    /// Since when the sources have not been read completely, and nothing is known to be wrong with them.
+    pub(super) reading_since: Option<DateTime<Utc>>,
     pub(super) status: Option<CertificateMonitorStatus>,
     pub(super) writing: Attempt,
     pub(super) recent_writes: Vec<DateTime<Utc>>,
@@ -185,6 +199,7 @@ impl Monitored {
             watched: BTreeMap::new(),
             paths: Paths::new(),
             ready: false,
+            reading_since: None,
             status: None,
             writing: Attempt::default(),
             recent_writes: Vec::new(),

@@ -31,7 +31,7 @@ use std::{
 };
 
 /// After this, a new monitor (or one after a start) is told about even if a place was not looked at yet.
-const READY_WITHIN: TimeDelta = TimeDelta::seconds(30);
+pub(super) const READY_WITHIN: TimeDelta = TimeDelta::seconds(30);
 
 impl Engine {
     pub(super) fn pass(&mut self, key: &Key) {
@@ -321,12 +321,15 @@ impl Engine {
         if let Some(end) = silence::next_end(&parsed.policy.silences, now) {
             state.wake_at(end);
         }
+        let mut sightings = judged.sightings.clone();
+        sightings.extend(state.unlooked(key, &judged.sightings, &standing));
+        let open: BTreeSet<&Place> = sightings.iter().map(|sighting| &sighting.place).collect();
         for (place, target) in &state.targets {
             let Some(dialled) = state.dialled.get_mut(place) else {
                 continue;
             };
             let before = next_look(dialled, parsed, target, now);
-            dialled.set_open(judged.sightings.iter().any(|sighting| sighting.place == *place));
+            dialled.set_open(open.contains(place));
             if step.looks.contains(place) {
                 dialled.look_now();
             }
@@ -335,7 +338,6 @@ impl Engine {
                 self.looks.subscribe(key, place, target, due);
             }
         }
-        let mut sightings = judged.sightings.clone();
         sightings.extend(step.overflow);
         sightings.sort_by(|a, b| a.order().cmp(&b.order()));
         sightings
