@@ -334,16 +334,12 @@ fn want_ingresses(wanted: &mut Wanted, namespace: &str, world: &World) {
     };
     let tls = wanted.secrets.entry("kubernetes.io/tls".into()).or_default();
     tls.entry(namespace.into()).or_default().extend(&filter);
-    // One that the watch of its usual type doesn't hold may be of another type, or may come as such.
+    // One that no watch of a type holds may be of another type, or may come as such.
     let named = world
         .ingresses(namespace)
         .flat_map(|ingress| &ingress.tls)
         .filter_map(|entry| entry.secret.as_ref());
-    let absent = named.filter(|name| {
-        world
-            .secret(namespace, name)
-            .is_none_or(|secret| &*secret.type_ != "kubernetes.io/tls")
-    });
+    let absent = named.filter(|name| !world.is_held_by_type(namespace, name));
     wanted
         .named_secrets
         .extend(absent.map(|name| Key::new(namespace, name)).take(64));
