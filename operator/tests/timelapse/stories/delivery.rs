@@ -85,7 +85,7 @@ waits; when the Secret comes, it is delivered at once.",
     .at(day(2), "the sink's Secret is made", |stage| stage.slack_secret("slack-hook"))
     .at(day(3), "it is deleted", |stage| stage.api.delete_secret(&Key::new("shop", "slack-hook")))
     .at(day(3) + hours(2), "and made again", |stage| stage.slack_secret("slack-hook"))
-    .quiet(day(3) + hours(3), day(9))
+    .quiet(day(3) + hours(3), day(4))
     .tell();
 }
 
@@ -100,7 +100,7 @@ truth of then, and nothing is said twice.",
     .at(minutes(0), "a monitor and two Secrets; one enters its critical level in an hour", |stage| {
         stage.secret(
             "shop-tls",
-            &crate::support::certificates::leaf("shop.example.com", day(-60), day(7) + hours(1)),
+            &crate::support::certificates::leaf("shop.example.com", hours(1) - day(83), day(7) + hours(1)),
         );
         stage.secret("api-tls", &days("api.example.com", -80, 10));
         stage.monitor(SECRETS);

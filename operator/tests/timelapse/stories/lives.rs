@@ -152,7 +152,7 @@ fn clock_set_back() {
 is said twice; what comes next comes by the new clock.",
     )
     .at(minutes(0), "a monitor, and a certificate that enters its warning in an hour", |stage| {
-        stage.secret("shop-tls", &leaf("shop.example.com", day(-50), day(21) + hours(1)));
+        stage.secret("shop-tls", &leaf("shop.example.com", hours(1) - day(69), day(21) + hours(1)));
         stage.monitor(SECRETS);
     })
     .at(hours(1) + minutes(10), "the clock is set back by 30 minutes", |stage| {

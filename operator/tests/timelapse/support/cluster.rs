@@ -57,6 +57,7 @@ struct State {
     faults: VecDeque<Fault>,
     calls: Calls,
     violations: Vec<String>,
+    needless: u32,
 }
 
 impl State {
@@ -284,6 +285,11 @@ impl Api {
         self.with(|state| state.violations.clone())
     }
 
+    /// Writes of a status that stood there already. A process that was killed may have to do it once more.
+    pub(crate) fn needless_writes(&self) -> u32 {
+        self.with(|state| state.needless)
+    }
+
     async fn call<T>(&self, with: impl FnOnce(&mut State) -> Result<T, ApiFailure>) -> Result<T, ApiFailure> {
         tokio::time::sleep(CALL).await;
         self.with(|state| if state.away { Err(unavailable()) } else { with(state) })
@@ -388,6 +394,9 @@ impl Cluster for Api {
             let now = self.timeline.now();
             let broken = status_rules::broken(before.as_deref(), status, object.generation, now);
             state.violations.extend(broken);
+            if before.as_deref() == Some(status) {
+                state.needless += 1;
+            }
             self.timeline.status(before.as_deref(), status);
             state.emit_monitor(key);
             Ok(())

@@ -165,6 +165,9 @@ impl Stage {
     /// The rules that were broken so far.
     pub(crate) fn broken(&self) -> Vec<String> {
         let mut broken = self.api.violations();
+        if self.started == 1 && self.api.needless_writes() > 0 {
+            broken.push("a status was written that stood there already".to_owned());
+        }
         broken.extend(super::telling_rules::broken(&self.sinks.arrivals()));
         broken
     }
