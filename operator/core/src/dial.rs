@@ -204,7 +204,8 @@ impl Dialled {
             self.recovering = if self.recovering > 0 { RECOVERY } else { 0 };
         } else {
             self.recovering = self.recovering.saturating_sub(1);
-            if self.recovering == 0 {
+            // Until it counts as answering again nothing there ends, whether or not this process saw it fail.
+            if self.recovering == 0 && self.down().next().is_none() {
                 self.answered = Some(now);
             }
         }
