@@ -113,6 +113,8 @@ pub(super) struct Monitored {
     /// Transitions whose Events wait for the ledger's write.
     pub(super) transitions: Vec<Transition>,
     pub(super) unrecorded: Vec<Unrecorded>,
+    /// So many of them, from the first, are in the ledger that is being written.
+    pub(super) recording: usize,
     /// The policy that the last round judged by.
     pub(super) judged_generation: Option<i64>,
     pub(super) trust: TrustBook,
@@ -192,6 +194,7 @@ impl Monitored {
             held: Held::default(),
             transitions: Vec::new(),
             unrecorded: Vec::new(),
+            recording: 0,
             judged_generation: None,
             trust: TrustBook::default(),
             targets: BTreeMap::new(),

@@ -229,11 +229,7 @@ impl Engine {
         let Some(intent) = object.ledger.sinks.get(&name).and_then(|sink| sink.intent.clone()) else {
             return;
         };
-        let recorded = state
-            .unrecorded
-            .iter()
-            .any(|record| record.sink == name && record.intent.id == intent.id);
-        if intent.holder != identity || intent.deadline <= now || recorded {
+        if intent.holder != identity || intent.deadline <= now {
             return;
         }
         // The book may be ahead of what is stored; only what both have is on its way.
