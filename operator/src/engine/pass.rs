@@ -208,8 +208,13 @@ impl Engine {
             if !new_target && !renewed {
                 continue;
             }
-            // Another address, or another certificate in the Secret: what is served there is news.
-            if (new_target && state.targets.contains_key(place)) || (renewed && state.watched.contains_key(place)) {
+            // Another address, or another certificate in the Secret (now, or while nobody watched): what is served is news.
+            let fresh = !state.watched.contains_key(place);
+            let missed = || {
+                let stored = beside(watched_now.get(place));
+                stored.is_some_and(|stored| judge::has_left_behind(place, dialled, stored, book))
+            };
+            if (new_target && state.targets.contains_key(place)) || (renewed && !fresh) || (fresh && missed()) {
                 dialled.look_now();
             }
             self.looks
@@ -322,7 +327,8 @@ impl Engine {
             state.wake_at(end);
         }
         let mut sightings = judged.sightings.clone();
-        sightings.extend(state.unlooked(key, &judged.sightings, &standing));
+        sightings.extend(step.overflow);
+        sightings.extend(state.unsighted(key, &sightings));
         let open: BTreeSet<&Place> = sightings.iter().map(|sighting| &sighting.place).collect();
         for (place, target) in &state.targets {
             let Some(dialled) = state.dialled.get_mut(place) else {
@@ -338,7 +344,6 @@ impl Engine {
                 self.looks.subscribe(key, place, target, due);
             }
         }
-        sightings.extend(step.overflow);
         sightings.sort_by(|a, b| a.order().cmp(&b.order()));
         sightings
     }

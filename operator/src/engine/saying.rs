@@ -16,7 +16,7 @@ use crate::{
     },
 };
 use certmon_core::{
-    alert::{Change, Standing, Transition},
+    alert::{Change, Transition},
     delivery::{self, SinkContext},
     finding::{Hold, Sighting},
     hash::ShortHash,
@@ -338,13 +338,12 @@ fn selection_note(source: &str, old: &BTreeSet<Place>, new: &BTreeSet<Place>) ->
 }
 
 impl Monitored {
-    /// What is open at places that nobody could look at since the start, or that can't be read now: it is still true.
-    pub(super) fn unlooked(&self, key: &Key, seen: &[Sighting], standing: &dyn Fn(&Place) -> Standing) -> Vec<Sighting> {
+    /// What is open and was not sighted: at places that nobody could look at since the start, or that can't be read now, or
+    /// before the time at which it began, since the clock was set back. It is still true.
+    pub(super) fn unsighted(&self, key: &Key, seen: &[Sighting]) -> Vec<Sighting> {
         let id = |one: &Sighting| alert_id(&key.namespace, &key.name, &one.place, one.role, one.finding.kind());
         let seen: BTreeSet<ShortHash> = seen.iter().map(id).collect();
-        let open = self.book.alerts.iter().filter(|(id, alert)| {
-            alert.ended.is_none() && !seen.contains(id) && standing(&alert.place) == Standing::NotLooked
-        });
+        let open = self.book.alerts.iter().filter(|(id, alert)| alert.ended.is_none() && !seen.contains(id));
         let sighting = |alert: &Alert| Sighting {
             finding: alert.finding,
             severity: alert.severity,
