@@ -41,7 +41,7 @@ and not what was true yesterday.",
     .at(day(1), "the sink is back", |stage| stage.sinks.set("hook", Answer::Accepts))
     .quiet(day(1) + hours(1), day(3))
     .end(day(4))
-    .within(minutes(16))
+    .in_doubt_when_killed()
     .tell();
 }
 
@@ -62,7 +62,6 @@ and the same content, until it is answered, even though the certificate was rene
     })
     .at(minutes(4), "answers come again", |stage| stage.sinks.set("hook", Answer::Accepts))
     .quiet(hours(2), day(30))
-    .within(minutes(16))
     .tell();
 }
 

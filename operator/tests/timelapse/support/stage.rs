@@ -104,6 +104,11 @@ impl Stage {
         identities
     }
 
+    /// No process runs.
+    pub(crate) fn is_down(&self) -> bool {
+        self.processes.is_empty()
+    }
+
     /// Kills every process and starts it again, with the same identity.
     pub(crate) async fn restart(&mut self) {
         for identity in self.kill().await {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 const ORDER: [&str; 5] = ["Ready", "Healthy", "Notified", "Reconciling", "Stalled"];
 
-/// The rules that a status breaks. `before`: what stood there; `generation`: the object's.
+/// The rules that a status breaks. `before`: what stood there, where the same process wrote it; `generation`: the object's.
 pub(crate) fn broken(
     before: Option<&CertificateMonitorStatus>,
     status: &CertificateMonitorStatus,

@@ -69,6 +69,19 @@ fn of_sink(sink: &str, heard: &[Arrival], broken: &mut Vec<String>) {
     }
 }
 
+/// What a sink knows to be open after all its messages.
+pub(crate) fn known_in_the_end(heard: &[Arrival]) -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    for alert in heard.iter().flat_map(|arrival| &arrival.message.alerts) {
+        let name = format!("{} {}", alert.place, alert.id);
+        match alert.status {
+            AlertStatus::Firing => known.insert(name),
+            AlertStatus::Resolved => known.remove(&name),
+        };
+    }
+    known
+}
+
 /// A message without what differs from one run to the next.
 pub(crate) fn gist(message: &Message) -> String {
     let alerts: Vec<String> = message
