@@ -105,7 +105,13 @@ impl Engine {
             // Nothing is known against it before it was checked.
             let facts = self.with_context(state, sink, "", "", now, |context| {
                 let misconfigured = fault.is_some();
-                delivery::sink_state(&state.book, &SinkContext { misconfigured, ..*context })
+                delivery::sink_state(
+                    &state.book,
+                    &SinkContext {
+                        misconfigured,
+                        ..*context
+                    },
+                )
             })?;
             let failed = facts.class.map(|class| (class.text().to_owned(), Reason::from(class)));
             let checked = book.is_some_and(|book| book.checked.is_some());
@@ -343,7 +349,11 @@ impl Monitored {
     pub(super) fn unsighted(&self, key: &Key, seen: &[Sighting]) -> Vec<Sighting> {
         let id = |one: &Sighting| alert_id(&key.namespace, &key.name, &one.place, one.role, one.finding.kind());
         let seen: BTreeSet<ShortHash> = seen.iter().map(id).collect();
-        let open = self.book.alerts.iter().filter(|(id, alert)| alert.ended.is_none() && !seen.contains(id));
+        let open = self
+            .book
+            .alerts
+            .iter()
+            .filter(|(id, alert)| alert.ended.is_none() && !seen.contains(id));
         let sighting = |alert: &Alert| Sighting {
             finding: alert.finding,
             severity: alert.severity,

@@ -45,14 +45,18 @@ starts next, by another name, has nothing to repeat.",
         stage.secret("shop-tls", &days("shop.example.com", -80, 10));
         stage.monitor(SECRETS);
     })
-    .step(hours(1), "the certificate is renewed, and the operator stopped", |stage| {
-        Box::pin(async {
-            stage.secret("shop-tls", &days("shop.example.com", 0, 90));
-            tokio::time::sleep(std::time::Duration::from_millis(30)).await;
-            stage.stop().await;
-            stage.start("pod-b");
-        })
-    })
+    .step(
+        hours(1),
+        "the certificate is renewed, and the operator stopped",
+        |stage| {
+            Box::pin(async {
+                stage.secret("shop-tls", &days("shop.example.com", 0, 90));
+                tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+                stage.stop().await;
+                stage.start("pod-b");
+            })
+        },
+    )
     .quiet(hours(2), day(30))
     .tell();
 }

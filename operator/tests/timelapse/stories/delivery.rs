@@ -29,16 +29,22 @@ fn sink_down_for_a_day() {
 wrong stands in status, once. A certificate is renewed meanwhile: when the sink is back, it is told what is true then,
 and not what was true yesterday.",
     )
-    .at(minutes(0), "the sink is down; a monitor and two Secrets that end soon", |stage| {
-        stage.sinks.set("hook", Answer::Refuses(FailureClass::Connect));
-        stage.secret("shop-tls", &days("shop.example.com", -80, 10));
-        stage.secret("api-tls", &days("api.example.com", -80, 10));
-        stage.monitor(SECRETS);
-    })
+    .at(
+        minutes(0),
+        "the sink is down; a monitor and two Secrets that end soon",
+        |stage| {
+            stage.sinks.set("hook", Answer::Refuses(FailureClass::Connect));
+            stage.secret("shop-tls", &days("shop.example.com", -80, 10));
+            stage.secret("api-tls", &days("api.example.com", -80, 10));
+            stage.monitor(SECRETS);
+        },
+    )
     .at(hours(12), "one certificate is renewed", |stage| {
         stage.secret("api-tls", &days("api.example.com", 0, 90));
     })
-    .at(day(1), "the sink is back", |stage| stage.sinks.set("hook", Answer::Accepts))
+    .at(day(1), "the sink is back", |stage| {
+        stage.sinks.set("hook", Answer::Accepts)
+    })
     .quiet(day(1) + hours(1), day(3))
     .end(day(4))
     .in_doubt_when_killed()

@@ -28,9 +28,9 @@ nothing: what was seen stands in the ledger, and nothing is dialled early.",
         stage.monitor(ENDPOINT);
     })
     .quiet(minutes(5), day(2))
-    .quiet(day(2) + minutes(30), day(30))
-    .at(day(30), "the server is renewed", |stage| up(stage, 30, 120))
-    .quiet(day(31), day(60))
+    .quiet(day(2) + minutes(30), day(8))
+    .at(day(8), "the server is renewed", |stage| up(stage, 8, 98))
+    .quiet(day(9), day(20))
     .tell();
 }
 
@@ -41,16 +41,22 @@ fn unreachable_then_expired() {
         "A server stops answering ten days before its certificate ends. That is a finding of its own; it hides nothing:
 the certificate that was seen last expires on time, in the server's absence. Then it answers again, with a new one.",
     )
-    .at(minutes(0), "a monitor of one endpoint whose certificate ends on day 30", |stage| {
-        up(stage, -60, 30);
-        stage.monitor(ENDPOINT);
-    })
+    .at(
+        minutes(0),
+        "a monitor of one endpoint whose certificate ends on day 30",
+        |stage| {
+            up(stage, -60, 30);
+            stage.monitor(ENDPOINT);
+        },
+    )
     .quiet(minutes(5), day(9))
     .at(day(20), "connections are refused", |stage| {
         stage.servers.set(WWW, Serves::Fails(ProbeFailure::Refused));
     })
-    .at(day(32), "it answers again, with a new certificate", |stage| up(stage, 32, 122))
-    .quiet(day(33), day(90))
+    .at(day(32), "it answers again, with a new certificate", |stage| {
+        up(stage, 32, 122)
+    })
+    .quiet(day(33), day(45))
     .tell();
 }
 
@@ -61,16 +67,22 @@ fn unreachable_at_restart_then_expired() {
         "A server is unreachable when the operator is restarted, and its certificate expires before it answers again.
 The new process has never seen that certificate; the ledger has.",
     )
-    .at(minutes(0), "a monitor of one endpoint whose certificate ends on day 30", |stage| {
-        up(stage, -60, 30);
-        stage.monitor(ENDPOINT);
-    })
+    .at(
+        minutes(0),
+        "a monitor of one endpoint whose certificate ends on day 30",
+        |stage| {
+            up(stage, -60, 30);
+            stage.monitor(ENDPOINT);
+        },
+    )
     .at(day(25), "connections time out", |stage| {
         stage.servers.set(WWW, Serves::Fails(ProbeFailure::TimedOut));
     })
-    .step(day(26) + hours(5), "the operator is killed and started again", |stage| {
-        Box::pin(async { stage.restart().await })
-    })
+    .step(
+        day(26) + hours(5),
+        "the operator is killed and started again",
+        |stage| Box::pin(async { stage.restart().await }),
+    )
     .end(day(31) + hours(12))
     .tell();
 }
@@ -92,7 +104,7 @@ verdict on it: what is open stays open, in status too, until the next look says 
         Box::pin(async { stage.restart().await })
     })
     .at(hours(40), "the server gets its own certificate", |stage| up(stage, 1, 91))
-    .quiet(hours(50), day(30))
+    .quiet(hours(50), day(10))
     .tell();
 }
 
@@ -100,7 +112,7 @@ verdict on it: what is open stays open, in status too, until the next look says 
 fn flapping_server() {
     Story::new(
         "flapping_server",
-        "A server answers at one look and not at the next. Two failures in a row are asked for, so nothing is told. In the
+        "A server answers at one look and not at the next. Three failures in a row are asked for, so nothing is told. In the
 end it stays away, and that is told.",
     )
     .at(minutes(0), "a monitor of one endpoint", |stage| {
@@ -139,7 +151,7 @@ ends on one address goes on on the other. That they differ is told after a secon
     .at(hours(20), "the other one too", |stage| {
         stage.servers.serve("192.0.2.11", &days("www.example.com", 0, 90));
     })
-    .quiet(hours(30), day(30))
+    .quiet(hours(30), day(10))
     .tell();
 }
 
@@ -169,9 +181,15 @@ sinks:
         );
     })
     .quiet(minutes(5), day(4) + hours(12))
-    .at(day(5) + hours(20), "the server is renewed, four hours before the end", |stage| {
-        stage.servers.serve(WWW, &leaf("www.example.com", day(5) + hours(20), day(11) + hours(20)));
-    })
+    .at(
+        day(5) + hours(20),
+        "the server is renewed, four hours before the end",
+        |stage| {
+            stage
+                .servers
+                .serve(WWW, &leaf("www.example.com", day(5) + hours(20), day(11) + hours(20)));
+        },
+    )
     .quiet(day(5) + hours(21), day(9))
     .tell();
 }

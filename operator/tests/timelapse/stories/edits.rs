@@ -47,9 +47,13 @@ silence ends, it is a reason again; the sink knows of it already and is told no 
             "{SECRETS}silences:\n- name: known\n  certificates: [shop-tls]\n  until: 2027-01-04T00:00:00Z\n"
         ));
     })
-    .at(day(1), "another certificate, just as short, that is silenced too and so never told", |stage| {
-        stage.secret("shop-tls", &days("shop.example.com", -81, 10));
-    })
+    .at(
+        day(1),
+        "another certificate, just as short, that is silenced too and so never told",
+        |stage| {
+            stage.secret("shop-tls", &days("shop.example.com", -81, 10));
+        },
+    )
     .quiet(day(1) + hours(1), day(3))
     .end(day(4))
     .tell();
@@ -62,12 +66,20 @@ fn silenced_from_the_start() {
         "What is silenced when it begins is told when the silence ends, if it is still true by then; what was renewed
 meanwhile is never spoken of.",
     )
-    .at(minutes(0), "a monitor with a silence until day 2, and two Secrets that end soon", |stage| {
-        stage.secret("shop-tls", &days("shop.example.com", -80, 10));
-        stage.secret("api-tls", &days("api.example.com", -80, 10));
-        stage.monitor(&format!("{SECRETS}silences:\n- name: move\n  until: 2027-01-03T00:00:00Z\n"));
+    .at(
+        minutes(0),
+        "a monitor with a silence until day 2, and two Secrets that end soon",
+        |stage| {
+            stage.secret("shop-tls", &days("shop.example.com", -80, 10));
+            stage.secret("api-tls", &days("api.example.com", -80, 10));
+            stage.monitor(&format!(
+                "{SECRETS}silences:\n- name: move\n  until: 2027-01-03T00:00:00Z\n"
+            ));
+        },
+    )
+    .at(day(1), "one is renewed", |stage| {
+        stage.secret("api-tls", &days("api.example.com", 1, 91))
     })
-    .at(day(1), "one is renewed", |stage| stage.secret("api-tls", &days("api.example.com", 1, 91)))
     .end(day(2) + hours(3))
     .tell();
 }
@@ -85,12 +97,16 @@ again. When it is taken out again, it isn't told of the end.",
         stage.monitor(SECRETS);
     })
     .at(hours(5), "a second sink", |stage| {
-        stage.monitor(&format!("{SECRETS}- name: ops\n  webhook: {{url: https://hooks.example/two}}\n"));
+        stage.monitor(&format!(
+            "{SECRETS}- name: ops\n  webhook: {{url: https://hooks.example/two}}\n"
+        ));
     })
     .at(hours(8), "one certificate is renewed", |stage| {
         stage.secret("shop-tls", &days("shop.example.com", 0, 90));
     })
-    .at(hours(12), "the second sink is taken out", |stage| stage.monitor(SECRETS))
+    .at(hours(12), "the second sink is taken out", |stage| {
+        stage.monitor(SECRETS)
+    })
     .at(hours(15), "the other certificate is renewed", |stage| {
         stage.secret("api-tls", &days("api.example.com", 0, 90));
     })
@@ -167,7 +183,9 @@ come: the ledger is taken over with what was told, so that the sink isn't told a
         stage.secret("shop-tls", &days("shop.example.com", -80, 10));
         stage.monitor(SECRETS);
     })
-    .at(hours(5), "the monitor is deleted", |stage| stage.api.delete_monitor(&monitor_key()))
+    .at(hours(5), "the monitor is deleted", |stage| {
+        stage.api.delete_monitor(&monitor_key())
+    })
     .quiet(hours(5) + minutes(10), hours(6))
     .at(hours(6), "it is made again", |stage| stage.monitor(SECRETS))
     .at(hours(9), "the certificate is renewed", |stage| {

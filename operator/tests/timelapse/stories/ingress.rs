@@ -29,18 +29,28 @@ fn fresh_ingress() {
 missing, and there is no address: that stands in status at once, and is told to nobody, since it is somebody's work in
 progress. Later another Ingress is applied for good without a Secret: that is told.",
     )
-    .at(minutes(0), "a monitor of Ingresses; there is none", |stage| stage.monitor(INGRESSES))
+    .at(minutes(0), "a monitor of Ingresses; there is none", |stage| {
+        stage.monitor(INGRESSES)
+    })
     .quiet(minutes(15), hours(1))
     .at(hours(1), "an Ingress is applied", |stage| {
         stage.ingress("shop", "shop.example.com", "shop-tls", None);
     })
-    .at(hours(1) + minutes(3), "it gets its address; the controller serves nothing yet", |stage| {
-        stage.ingress("shop", "shop.example.com", "shop-tls", Some(ADDRESS));
-    })
-    .at(hours(1) + minutes(5), "the certificate is issued, and served", |stage| {
-        stage.secret("shop-tls", &days("shop.example.com", 0, 90));
-        serves(stage, 0, 90);
-    })
+    .at(
+        hours(1) + minutes(3),
+        "it gets its address; the controller serves nothing yet",
+        |stage| {
+            stage.ingress("shop", "shop.example.com", "shop-tls", Some(ADDRESS));
+        },
+    )
+    .at(
+        hours(1) + minutes(5),
+        "the certificate is issued, and served",
+        |stage| {
+            stage.secret("shop-tls", &days("shop.example.com", 0, 90));
+            serves(stage, 0, 90);
+        },
+    )
     .quiet(hours(2), day(3))
     .at(day(3), "another Ingress comes, and its Secret never", |stage| {
         stage.ingress("forgotten", "forgotten.example.com", "forgotten-tls", Some(ADDRESS));
@@ -67,7 +77,7 @@ brings sees the difference; it is gone at the next, and nobody is told.",
         stage.secret("shop-tls", &days("shop.example.com", 5, 95));
     })
     .at(day(5) + seconds(45), "the server serves it", |stage| serves(stage, 5, 95))
-    .quiet(day(5) + hours(1), day(30))
+    .quiet(day(5) + hours(1), day(9))
     .tell();
 }
 
@@ -88,6 +98,6 @@ minutes that is told, three weeks before the old one's threshold. When the serve
         stage.secret("shop-tls", &days("shop.example.com", 2, 92));
     })
     .at(day(4), "the server is restarted", |stage| serves(stage, 2, 92))
-    .quiet(day(4) + hours(1), day(30))
+    .quiet(day(4) + hours(1), day(9))
     .tell();
 }

@@ -114,8 +114,8 @@ fn secret_deleted_and_back() {
     Story::new(
         "secret_deleted_and_back",
         "A Secret that the monitor names is deleted while its certificate is about to expire. That it is missing is
-held back for ten minutes (somebody may be at work) and then told; the alert about its certificate goes on until it is
-back with a new one.",
+held back for ten minutes (somebody may be at work) and then told; the alert about its certificate ends with it, and
+doesn't say that anything was mended.",
     )
     .at(minutes(0), "a monitor that names a Secret", |stage| {
         stage.secret("shop-tls", &days("shop.example.com", -80, 10));
@@ -130,7 +130,9 @@ sinks:
 ",
         );
     })
-    .at(hours(2), "the Secret is deleted", |stage| stage.delete_secret("shop-tls"))
+    .at(hours(2), "the Secret is deleted", |stage| {
+        stage.delete_secret("shop-tls")
+    })
     .at(hours(4), "it is back, with a new certificate", |stage| {
         stage.secret("shop-tls", &days("shop.example.com", 0, 90));
     })
@@ -158,7 +160,7 @@ is said twice; what comes next comes by the new clock.",
     .at(hours(1) + minutes(10), "the clock is set back by 30 minutes", |stage| {
         stage.clock.jump(minutes(-30));
     })
-    .quiet(hours(1) + minutes(15), day(6))
+    .quiet(hours(1) + minutes(50), day(6))
     .at(day(10), "the certificate is renewed", |stage| {
         stage.secret("shop-tls", &days("shop.example.com", 10, 100));
     })

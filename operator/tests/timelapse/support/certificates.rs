@@ -50,7 +50,10 @@ static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
 /// The certificate for `name` that is valid between two instants, which count from day 0: it is issued once.
 pub(crate) fn leaf(name: &str, from: TimeDelta, until: TimeDelta) -> Issued {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known.entry((name.to_owned(), from, until)).or_insert_with(|| issue(name, from, until)).clone()
+    known
+        .entry((name.to_owned(), from, until))
+        .or_insert_with(|| issue(name, from, until))
+        .clone()
 }
 
 fn issue(name: &str, from: TimeDelta, until: TimeDelta) -> Issued {
@@ -77,7 +80,11 @@ fn params(common_name: &str, names: &[&str], from: TimeDelta, until: TimeDelta) 
     debug_assert_eq!(day_0.unix_timestamp(), epoch().timestamp());
     let at = |by: TimeDelta| {
         let pause = Duration::from_secs(by.num_seconds().unsigned_abs());
-        if by < TimeDelta::zero() { day_0 - pause } else { day_0 + pause }
+        if by < TimeDelta::zero() {
+            day_0 - pause
+        } else {
+            day_0 + pause
+        }
     };
     (params.not_before, params.not_after) = (at(from), at(until));
     // The same certificate has the same serial in every run.

@@ -183,7 +183,10 @@ impl Api {
             };
             state.emit(|_, wanted| {
                 let watches = watches_of_secret(key, &secret.type_, wanted);
-                watches.into_iter().map(|id| WorldEvent::Deleted(id, key.clone())).collect()
+                watches
+                    .into_iter()
+                    .map(|id| WorldEvent::Deleted(id, key.clone()))
+                    .collect()
             });
         });
     }

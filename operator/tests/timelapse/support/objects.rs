@@ -54,7 +54,13 @@ impl Objects {
     /// What the list of one watch holds.
     pub(crate) fn list(&self, id: &WatchId, wanted: &Wanted) -> Vec<Seen> {
         match id {
-            WatchId::Monitors => self.monitors.values().cloned().map(Box::new).map(Seen::Monitor).collect(),
+            WatchId::Monitors => self
+                .monitors
+                .values()
+                .cloned()
+                .map(Box::new)
+                .map(Seen::Monitor)
+                .collect(),
             WatchId::Ingresses => self.ingresses.values().cloned().map(Seen::Ingress).collect(),
             WatchId::Secrets { .. } | WatchId::Secret(_) | WatchId::SinkSecrets { .. } => self
                 .secrets
@@ -82,7 +88,11 @@ impl Objects {
 /// Which of the watches that are asked for see a Secret.
 pub(crate) fn watches_of_secret(key: &Key, type_: &str, wanted: &Wanted) -> Vec<WatchId> {
     let mut watches = Vec::new();
-    if wanted.secrets.get(type_).is_some_and(|by| by.contains_key(&key.namespace)) {
+    if wanted
+        .secrets
+        .get(type_)
+        .is_some_and(|by| by.contains_key(&key.namespace))
+    {
         watches.push(WatchId::Secrets { type_: type_.into() });
     }
     if wanted.named_secrets.contains(key) {

@@ -98,7 +98,10 @@ impl Stage {
             process.watches.abort();
             self.api.forget_watches(process.number);
             let ended = process.engine.await;
-            assert!(ended.is_err_and(|error| error.is_cancelled()), "the engine ended by itself");
+            assert!(
+                ended.is_err_and(|error| error.is_cancelled()),
+                "the engine ended by itself"
+            );
             identities.push(process.identity);
         }
         identities
@@ -135,7 +138,8 @@ impl Stage {
     /// Makes or renews a TLS Secret.
     pub(crate) fn secret(&self, name: &str, certificate: &Issued) {
         let values = BTreeMap::from([("tls.crt".to_owned(), certificate.pem.clone())]);
-        self.api.apply_secret(&Key::new("shop", name), "kubernetes.io/tls", values);
+        self.api
+            .apply_secret(&Key::new("shop", name), "kubernetes.io/tls", values);
     }
 
     pub(crate) fn delete_secret(&self, name: &str) {
@@ -145,7 +149,8 @@ impl Stage {
     /// Makes the Secret of a Slack sink.
     pub(crate) fn slack_secret(&self, name: &str) {
         let values = BTreeMap::from([("url".to_owned(), b"https://hooks.example/one".to_vec())]);
-        self.api.apply_secret(&Key::new("shop", name), "certmon.dev/slack", values);
+        self.api
+            .apply_secret(&Key::new("shop", name), "certmon.dev/slack", values);
     }
 
     /// Makes or changes an Ingress with one TLS entry.

@@ -19,20 +19,47 @@ pub(crate) fn broken(
     let rules = [
         ("1: condition types are unique and in order", types_in_order(status)),
         ("2: Ready, Healthy and Notified are always there", always_there(status)),
-        ("3: reasons are of the closed list, statuses True, False or Unknown", words(status)),
-        ("4: observedGeneration is a generation that there was", observed(status, generation)),
-        ("5: lastTransitionTime moves if and only if the status does", transitions(before, status, now)),
-        ("6: messages are one line of at most 1,024 characters, and end without a full stop", messages(status)),
+        (
+            "3: reasons are of the closed list, statuses True, False or Unknown",
+            words(status),
+        ),
+        (
+            "4: observedGeneration is a generation that there was",
+            observed(status, generation),
+        ),
+        (
+            "5: lastTransitionTime moves if and only if the status does",
+            transitions(before, status, now),
+        ),
+        (
+            "6: messages are one line of at most 1,024 characters, and end without a full stop",
+            messages(status),
+        ),
         ("7: the counts add up", counts(status)),
         ("8: at most 10 problems, 12 lines, 32 KiB", sizes(status)),
         ("9: no relative times", absolute(status)),
-        ("10: Healthy is False if and only if something unsilenced is found", healthy(status)),
+        (
+            "10: Healthy is False if and only if something unsilenced is found",
+            healthy(status),
+        ),
         ("11: Healthy=True leaves nothing in doubt", doubtless(status)),
-        ("12: Reconciling and Stalled stand there only while true", only_while_true(status)),
-        ("13: the worst problem comes first, and is Healthy's reason", worst_first(status)),
-        ("14: nothing began in the future, and instants have whole seconds", instants(status, now)),
+        (
+            "12: Reconciling and Stalled stand there only while true",
+            only_while_true(status),
+        ),
+        (
+            "13: the worst problem comes first, and is Healthy's reason",
+            worst_first(status),
+        ),
+        (
+            "14: nothing began in the future, and instants have whole seconds",
+            instants(status, now),
+        ),
         ("15: Notified is False if and only if a sink fails", notified(status)),
-        ("16: a suspended monitor keeps what was known", suspended(before, status)),
+        (
+            "16: a suspended monitor keeps what was known",
+            suspended(before, status),
+        ),
         ("17: names of sources and sinks are unique", unique_names(status)),
     ];
     let broken = rules.into_iter().filter(|(_, holds)| !holds);
@@ -82,7 +109,11 @@ fn observed(status: &CertificateMonitorStatus, generation: i64) -> bool {
     is_known(status.observed_generation) && status.conditions.iter().all(same)
 }
 
-fn transitions(before: Option<&CertificateMonitorStatus>, status: &CertificateMonitorStatus, now: DateTime<Utc>) -> bool {
+fn transitions(
+    before: Option<&CertificateMonitorStatus>,
+    status: &CertificateMonitorStatus,
+    now: DateTime<Utc>,
+) -> bool {
     status.conditions.iter().all(|new| {
         let old = before.and_then(|before| condition(before, &new.type_));
         match old.filter(|old| old.status == new.status) {
@@ -120,13 +151,18 @@ fn absolute(status: &CertificateMonitorStatus) -> bool {
 
 /// `in 3 days`, `2 hours ago`, `5d left`.
 fn is_relative(text: &str) -> bool {
-    let words: Vec<&str> = text.split([' ', ',', ';', ':', '.', '(', ')']).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = text
+        .split([' ', ',', ';', ':', '.', '(', ')'])
+        .filter(|word| !word.is_empty())
+        .collect();
     let is_number = |word: &str| word.parse::<u64>().is_ok();
     let is_unit = |word: &str| {
         let unit = word.trim_end_matches('s');
         ["day", "hour", "minute", "second", "week"].contains(&unit)
     };
-    let ahead = words.windows(3).any(|three| three[0] == "in" && is_number(three[1]) && is_unit(three[2]));
+    let ahead = words
+        .windows(3)
+        .any(|three| three[0] == "in" && is_number(three[1]) && is_unit(three[2]));
     ahead || words.iter().any(|word| ["ago", "left", "remaining"].contains(word))
 }
 
@@ -143,12 +179,18 @@ fn doubtless(status: &CertificateMonitorStatus) -> bool {
 }
 
 fn only_while_true(status: &CertificateMonitorStatus) -> bool {
-    let passing = ["Reconciling", "Stalled"].iter().filter_map(|type_| condition(status, type_));
+    let passing = ["Reconciling", "Stalled"]
+        .iter()
+        .filter_map(|type_| condition(status, type_));
     passing.into_iter().all(|condition| condition.status == "True")
 }
 
 fn worst_first(status: &CertificateMonitorStatus) -> bool {
-    let ranks: Vec<bool> = status.problems.iter().map(|problem| problem.severity == Severity::Warning).collect();
+    let ranks: Vec<bool> = status
+        .problems
+        .iter()
+        .map(|problem| problem.severity == Severity::Warning)
+        .collect();
     let Some(first) = status.problems.first().filter(|_| !is_kept(status)) else {
         return true;
     };
@@ -158,7 +200,11 @@ fn worst_first(status: &CertificateMonitorStatus) -> bool {
 
 fn instants(status: &CertificateMonitorStatus, now: DateTime<Utc>) -> bool {
     let problems = status.problems.iter().map(|problem| problem.since);
-    let sinks = status.sinks.iter().flat_map(|sink| [sink.sent_time, sink.since]).flatten();
+    let sinks = status
+        .sinks
+        .iter()
+        .flat_map(|sink| [sink.sent_time, sink.since])
+        .flatten();
     let next = status.next_expiry.iter().map(|next| next.time.instant());
     // A clock that was set back is no reason to rewrite history: what it was set back by is at most an hour in the stories.
     let latest = now + chrono::TimeDelta::hours(1);
@@ -199,5 +245,8 @@ fn relative_times_are_recognised_and_absolute_ones_are_not() {
 #[test]
 fn an_empty_status_breaks_the_rules_about_conditions() {
     let broken = broken(None, &CertificateMonitorStatus::default(), 1, DateTime::UNIX_EPOCH);
-    assert!(broken.iter().any(|rule| rule.starts_with("status rule 2:")), "{broken:#?}");
+    assert!(
+        broken.iter().any(|rule| rule.starts_with("status rule 2:")),
+        "{broken:#?}"
+    );
 }

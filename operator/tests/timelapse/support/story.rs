@@ -190,7 +190,11 @@ impl Story {
                 self.name, first.timeline, again.timeline
             )
         };
-        assert_eq!(first.alerts, again.alerts, "{}, restarted {at}: what is open\n{}", self.name, again.timeline);
+        assert_eq!(
+            first.alerts, again.alerts,
+            "{}, restarted {at}: what is open\n{}",
+            self.name, again.timeline
+        );
         let facts = |played: &Played| {
             let status = played.status.as_ref()?;
             let problems: Vec<String> = status.problems.iter().map(|problem| problem.finding.clone()).collect();
@@ -201,21 +205,37 @@ impl Story {
                 .collect();
             Some((conditions, problems, status.certificates, status.next_expiry.clone()))
         };
-        assert_eq!(facts(first), facts(again), "{}, restarted {at}: the status\n{}", self.name, again.timeline);
+        assert_eq!(
+            facts(first),
+            facts(again),
+            "{}, restarted {at}: the status\n{}",
+            self.name,
+            again.timeline
+        );
         let (one, other) = (heard(&first.arrivals), heard(&again.arrivals));
         let knows = |heard: &BTreeMap<String, Vec<Arrival>>| -> BTreeMap<String, BTreeSet<String>> {
-            heard.iter().map(|(sink, arrivals)| (sink.clone(), known_in_the_end(arrivals))).collect()
+            heard
+                .iter()
+                .map(|(sink, arrivals)| (sink.clone(), known_in_the_end(arrivals)))
+                .collect()
         };
         if knows(&one) != knows(&other) {
             complain("the sinks know something else in the end".to_owned());
         }
-        let compared = if restarts == Restarts::AfterEach { self.killed_amid } else { self.compared };
+        let compared = if restarts == Restarts::AfterEach {
+            self.killed_amid
+        } else {
+            self.compared
+        };
         if compared == Compared::End {
             return;
         }
         let gists = |heard: &BTreeMap<String, Vec<Arrival>>| -> BTreeMap<String, Vec<String>> {
             let of = |arrivals: &Vec<Arrival>| arrivals.iter().map(|arrival| gist(&arrival.message)).collect();
-            heard.iter().map(|(sink, arrivals)| (sink.clone(), of(arrivals))).collect()
+            heard
+                .iter()
+                .map(|(sink, arrivals)| (sink.clone(), of(arrivals)))
+                .collect()
         };
         if gists(&one) != gists(&other) {
             complain("the sinks were told something else".to_owned());
@@ -223,7 +243,11 @@ impl Story {
         for (before, after) in one.values().flatten().zip(other.values().flatten()) {
             let later = after.at - before.at;
             if later.abs() > ONE_ROUND {
-                complain(format!("{} came {} s later", gist(&before.message), later.num_seconds()));
+                complain(format!(
+                    "{} came {} s later",
+                    gist(&before.message),
+                    later.num_seconds()
+                ));
             }
         }
     }
@@ -255,7 +279,10 @@ impl Story {
                     label(self.wall(&stage)),
                     stage.timeline.text()
                 );
-                stage.timeline.quiet(&format!("since then: no write, no Event, no message; {} looks", looks_now - looks));
+                stage.timeline.quiet(&format!(
+                    "since then: no write, no Event, no message; {} looks",
+                    looks_now - looks
+                ));
             } else {
                 stage.timeline.step(&step.text);
             }

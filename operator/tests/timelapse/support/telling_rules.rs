@@ -11,7 +11,10 @@ pub(crate) fn heard(arrivals: &[Arrival]) -> BTreeMap<String, Vec<Arrival>> {
     let mut heard: BTreeMap<String, Vec<Arrival>> = BTreeMap::new();
     for arrival in arrivals {
         if seen.insert(arrival.message.id.clone()) {
-            heard.entry(arrival.message.sink.clone()).or_default().push(arrival.clone());
+            heard
+                .entry(arrival.message.sink.clone())
+                .or_default()
+                .push(arrival.clone());
         }
     }
     heard
@@ -50,7 +53,11 @@ fn of_sink(sink: &str, heard: &[Arrival], broken: &mut Vec<String>) {
                 AlertStatus::Resolved => {}
             }
         }
-        let firing = message.alerts.iter().filter(|alert| alert.status == AlertStatus::Firing).count();
+        let firing = message
+            .alerts
+            .iter()
+            .filter(|alert| alert.status == AlertStatus::Firing)
+            .count();
         let counts = message.counts;
         if message.truncated == 0
             && (firing != (counts.critical + counts.warning) as usize

@@ -25,6 +25,8 @@ struct State {
     /// Messages by id: which number each has.
     numbers: BTreeMap<String, usize>,
     ledger_writes: u32,
+    /// What the last line says of the ledger, how often, and its beginning.
+    in_a_row: Option<(String, u32, String)>,
 }
 
 /// The recorder.
@@ -60,7 +62,10 @@ impl Timeline {
 
     fn line(&self, kind: &str, text: &str) {
         let line = format!("{}  {kind:<8} {text}", label(self.now()));
-        self.with(|state| state.lines.push(line.trim_end().to_owned()));
+        self.with(|state| {
+            state.in_a_row = None;
+            state.lines.push(line.trim_end().to_owned());
+        });
     }
 
     /// Something happens in the story.
@@ -75,16 +80,34 @@ impl Timeline {
     }
 
     pub(crate) fn ledger(&self, written: &Result<LedgerObject, ApiFailure>) {
-        match written {
-            Ok(_) => {
-                let writes = self.with(|state| {
-                    state.ledger_writes += 1;
-                    state.ledger_writes
-                });
-                self.line("ledger", &format!("write {writes}"));
+        let (text, now) = match written {
+            Ok(_) => ("written".to_owned(), true),
+            Err(failure) => (format!("not written: {failure}"), false),
+        };
+        let line = self.with(|state| {
+            state.ledger_writes += u32::from(now);
+            // Attempts in a row are one line, at the instant of the first.
+            if state.in_a_row.as_ref().is_some_and(|(known, ..)| *known == text) {
+                let (_, times, line) = state.in_a_row.as_mut()?;
+                *times += 1;
+                let (times, writes) = (*times, state.ledger_writes);
+                let numbers = if now {
+                    format!("; {writes} writes so far")
+                } else {
+                    String::new()
+                };
+                *state.lines.last_mut()? = format!("{line}, {times} times in a row{numbers}");
+                return None;
             }
-            Err(failure) => self.line("ledger", &format!("not written: {failure}")),
-        }
+            Some(text.clone())
+        });
+        let Some(line) = line else { return };
+        let writes = self.with(|state| state.ledger_writes);
+        self.line("ledger", &if now { format!("written; {writes} so far") } else { line });
+        self.with(|state| {
+            let first = format!("{}  {:<8} {text}", label(self.now()), "ledger");
+            state.in_a_row = Some((text, 1, first));
+        });
     }
 
     pub(crate) fn event(&self, note: &EventNote) {
@@ -94,7 +117,10 @@ impl Timeline {
             .as_ref()
             .map(|(kind, name)| format!(" [{kind}/{name}]"))
             .unwrap_or_default();
-        self.line("event", &format!("{kind} {} {}{related}: {}", note.action, note.reason, note.note));
+        self.line(
+            "event",
+            &format!("{kind} {} {}{related}: {}", note.action, note.reason, note.note),
+        );
     }
 
     pub(crate) fn status(&self, before: Option<&CertificateMonitorStatus>, after: &CertificateMonitorStatus) {
@@ -142,7 +168,10 @@ impl Timeline {
             Answer::Hangs => "arrives, and no answer comes".to_owned(),
         };
         let (sink, reason) = (&message.sink, message.reason);
-        self.line("message", &format!("#{number}{again} to {sink}: {reason} ({}) {became}", numbers.join(", ")));
+        self.line(
+            "message",
+            &format!("#{number}{again} to {sink}: {reason} ({}) {became}", numbers.join(", ")),
+        );
         for alert in &message.alerts {
             self.line("", &format!("  {}", alert_line(alert)));
         }
@@ -171,7 +200,10 @@ fn facts(status: &CertificateMonitorStatus) -> BTreeMap<String, String> {
     for (place, condition) in (0..).zip(&status.conditions) {
         facts.insert(
             format!("0 {place} {}", condition.type_),
-            format!("{}={} {}: {}", condition.type_, condition.status, condition.reason, condition.message),
+            format!(
+                "{}={} {}: {}",
+                condition.type_, condition.status, condition.reason, condition.message
+            ),
         );
     }
     if let Some(counts) = status.certificates {
@@ -201,12 +233,19 @@ fn facts(status: &CertificateMonitorStatus) -> BTreeMap<String, String> {
             certmon_crd::Severity::Critical => Severity::Critical,
         };
         let since = label(problem.since.instant());
-        let text = format!("problem: {severity} {} {} (since {since})", problem.certificate, problem.finding);
+        let text = format!(
+            "problem: {severity} {} {} (since {since})",
+            problem.certificate, problem.finding
+        );
         let finding = problem.finding.split(':').next().unwrap_or_default();
         facts.insert(format!("3 {} {finding}", problem.certificate), text);
     }
     for source in status.sources.iter().filter(|source| source.problem.is_some()) {
-        let text = format!("source {}: {}", source.name, source.problem.as_deref().unwrap_or_default());
+        let text = format!(
+            "source {}: {}",
+            source.name,
+            source.problem.as_deref().unwrap_or_default()
+        );
         facts.insert(format!("4 {}", source.name), text);
     }
     for sink in &status.sinks {
@@ -224,9 +263,22 @@ fn facts(status: &CertificateMonitorStatus) -> BTreeMap<String, String> {
 }
 
 fn sink_line(sink: &SinkState) -> String {
-    let pending = sink.pending.map(|pending| format!(", {pending} pending")).unwrap_or_default();
-    let sent = sink.sent_time.map(|sent| format!(", last sent {}", label(sent.instant()))).unwrap_or_default();
-    let since = sink.since.map(|since| format!(" since {}", label(since.instant()))).unwrap_or_default();
-    let problem = sink.problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
+    let pending = sink
+        .pending
+        .map(|pending| format!(", {pending} pending"))
+        .unwrap_or_default();
+    let sent = sink
+        .sent_time
+        .map(|sent| format!(", last sent {}", label(sent.instant())))
+        .unwrap_or_default();
+    let since = sink
+        .since
+        .map(|since| format!(" since {}", label(since.instant())))
+        .unwrap_or_default();
+    let problem = sink
+        .problem
+        .as_ref()
+        .map(|problem| format!(": {problem}"))
+        .unwrap_or_default();
     format!("sink {}: {:?}{since}{pending}{sent}{problem}", sink.name, sink.result)
 }
