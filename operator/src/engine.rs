@@ -83,6 +83,8 @@ pub struct Engine {
     /// When a monitor is gone over again though nothing happens.
     timers: BTreeSet<(DateTime<Utc>, Key)>,
     dirty: BTreeSet<Key>,
+    /// What is asked for may have changed.
+    asks_anew: bool,
     tasks: JoinSet<Done>,
     wanted: watch::Sender<Arc<Wanted>>,
     started: DateTime<Utc>,
@@ -103,6 +105,7 @@ impl Engine {
             looks: Looks::default(),
             timers: BTreeSet::new(),
             dirty: BTreeSet::new(),
+            asks_anew: false,
             tasks: JoinSet::new(),
             wanted,
             started,
@@ -139,6 +142,7 @@ impl Engine {
     fn turn(&mut self) {
         let now = self.now();
         self.metrics.progress(now);
+        self.refresh_wanted();
         while let Some((due, key)) = self.timers.first().cloned() {
             if due > now {
                 break;
@@ -175,14 +179,15 @@ impl Engine {
             match touched {
                 Touched::Nothing => {}
                 Touched::Monitor(key) => {
-                    self.refresh_wanted();
+                    self.asks_anew = true;
                     self.dirty.insert(key);
                 }
                 Touched::MonitorGone(key) => {
                     self.forget(&key);
-                    self.refresh_wanted();
+                    self.asks_anew = true;
                 }
                 Touched::Secret(key) => {
+                    self.asks_anew |= self.world.wanted().ingresses.contains(&key.namespace);
                     let concerned = self.monitors.iter().filter(|(monitor, state)| {
                         monitor.namespace == key.namespace && state.concerns_secret(&key.name, &self.world)
                     });
@@ -196,6 +201,8 @@ impl Engine {
                     }
                 }
                 Touched::Namespace(namespace) => {
+                    // An Ingress may name a Secret that nobody else asks for.
+                    self.asks_anew |= self.world.wanted().ingresses.contains(&namespace);
                     let concerned = self
                         .world
                         .monitors()
@@ -203,7 +210,7 @@ impl Engine {
                     self.dirty.extend(concerned.map(|monitor| monitor.key.clone()));
                 }
                 Touched::Everything => {
-                    self.refresh_wanted();
+                    self.asks_anew = true;
                     self.dirty
                         .extend(self.world.monitors().map(|monitor| monitor.key.clone()));
                 }
@@ -214,9 +221,10 @@ impl Engine {
     /// Says what all monitors together ask for, if that changed. Not before all monitors are known: what one of them asks for
     /// would be listed, and then listed again for the next.
     fn refresh_wanted(&mut self) {
-        if !self.monitors_listed() {
+        if !self.asks_anew || !self.monitors_listed() {
             return;
         }
+        self.asks_anew = false;
         let wanted = monitored::wanted(&self.world);
         if wanted != **self.world.wanted() {
             let wanted = Arc::new(wanted);

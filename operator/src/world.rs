@@ -24,6 +24,13 @@ struct Held<T> {
     object: T,
 }
 
+impl Held<StoredSecret> {
+    /// The watch of its type holds it, not one by name alone.
+    fn is_held_by_type(&self) -> bool {
+        matches!(self.watch, WatchId::Secrets { .. })
+    }
+}
+
 /// What one watch has told so far.
 #[derive(Debug)]
 struct WatchBook {
@@ -205,6 +212,13 @@ impl World {
         self.secrets.get(namespace)?.get(name).map(|held| &held.object)
     }
 
+    /// The watch of some type holds the Secret: it needn't be watched by name.
+    #[must_use]
+    pub fn is_held_by_type(&self, namespace: &str, name: &str) -> bool {
+        let held = self.secrets.get(namespace).and_then(|of| of.get(name));
+        held.is_some_and(Held::is_held_by_type)
+    }
+
     /// The Ingresses of a namespace, by name.
     pub fn ingresses(&self, namespace: &str) -> impl Iterator<Item = &Ingress> {
         self.ingresses
@@ -241,10 +255,15 @@ impl World {
             }
             Seen::Secret(secret) => {
                 let of_namespace = self.secrets.entry(key.namespace.clone()).or_default();
+                // What the watch of its type holds stays that watch's: one by name ends as soon as it isn't needed.
+                let of_type = of_namespace
+                    .get(&key.name)
+                    .filter(|held| held.is_held_by_type() && held.object.type_ == secret.type_);
+                let watch = of_type.map_or(id, |held| held.watch.clone());
                 let old = of_namespace.insert(
                     key.name.clone(),
                     Held {
-                        watch: id,
+                        watch,
                         round,
                         object: secret,
                     },

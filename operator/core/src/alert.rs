@@ -252,7 +252,7 @@ impl Round<'_, '_> {
     }
 
     /// An open alert was not sighted.
-    fn end_if_untrue(&mut self, id: ShortHash, mut alert: Alert) {
+    fn end_if_untrue(&mut self, id: ShortHash, alert: Alert) {
         let (as_, message) = match (self.input.standing)(&alert.place) {
             Standing::NotLooked => return,
             Standing::Gone => (ResolvedAs::NoLongerMonitored, "is no longer monitored".to_owned()),
@@ -263,10 +263,18 @@ impl Round<'_, '_> {
                 if self.is_clock_gone_back(&alert, same) {
                     return;
                 }
+                if present.is_none() && is_of_certificate(alert.finding.kind()) && self.of(&alert).is_some() {
+                    let gone = "holds no certificate any more".to_owned();
+                    return self.end(id, alert, ResolvedAs::NoLongerMonitored, gone);
+                }
                 let renewed = present.filter(|_| !same && fingerprint.is_some() && self.of(&alert).is_some());
                 self.how_it_ended(&alert, renewed.as_ref(), same)
             }
         };
+        self.end(id, alert, as_, message);
+    }
+
+    fn end(&mut self, id: ShortHash, mut alert: Alert, as_: ResolvedAs, message: String) {
         let change = if as_ == ResolvedAs::Renewed {
             Change::Renewed
         } else {

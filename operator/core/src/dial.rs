@@ -168,7 +168,7 @@ impl Dialled {
         judge: &mut dyn FnMut(&Chain) -> PathVerdict,
         now: DateTime<Utc>,
     ) -> LookOutcome {
-        let before = self.identity();
+        let (before, troubles) = (self.identity(), self.troubles());
         let mut results = permitted(look);
         self.refused = look.refused > 0 || results.len() < look.addresses.len();
         self.unrouted = drop_unrouted(&mut results);
@@ -204,15 +204,19 @@ impl Dialled {
             self.recovering = if self.recovering > 0 { RECOVERY } else { 0 };
         } else {
             self.recovering = self.recovering.saturating_sub(1);
-            if self.recovering == 0 {
+            // Until it counts as answering again nothing there ends, whether or not this process saw it fail.
+            if self.recovering == 0 && self.down().next().is_none() {
                 self.answered = Some(now);
             }
         }
-        self.troubled = if self.is_troubled() {
-            self.troubled.saturating_add(1)
-        } else {
-            0
-        };
+        // New trouble wants to be confirmed soon, whatever else has lasted for long.
+        let is_new = self
+            .troubles()
+            .iter()
+            .zip(troubles)
+            .any(|(now, before)| *now && !before);
+        let row = if is_new { 0 } else { self.troubled };
+        self.troubled = if self.is_troubled() { row.saturating_add(1) } else { 0 };
         LookOutcome {
             seen_changed: before != self.identity(),
             answered,
@@ -290,14 +294,19 @@ impl Dialled {
     }
 
     fn is_troubled(&self) -> bool {
+        self.open || self.recovering > 0 || self.troubles().contains(&true)
+    }
+
+    /// What looks show: it doesn't answer, has no address, serves another certificate than its Secret, or several.
+    fn troubles(&self) -> [bool; 4] {
         let failing = |counter: &Counter| counter.failures > 0 || counter.down.is_some();
-        self.open
-            || self.no_address.is_some()
-            || self.recovering > 0
-            || self.differs.is_some()
-            || self.inconsistent > 0
-            || self.addresses.iter().any(|address| failing(&address.counter))
-            || self.names.values().any(failing)
+        let silent = self.addresses.iter().any(|address| failing(&address.counter)) || self.names.values().any(failing);
+        [
+            silent,
+            self.no_address.is_some(),
+            self.differs.is_some(),
+            self.inconsistent > 0,
+        ]
     }
 
     /// Says whether a finding that a look can close is open here: then looks come sooner.

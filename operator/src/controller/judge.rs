@@ -263,7 +263,7 @@ impl Judged {
         let refused = dialled.problems().any(|problem| problem == DialProblem::NotPermitted);
         // A target of an object that the guard refuses is no place.
         if first.is_some() || !(refused && expected.from_object) {
-            self.counts(place, first.map(leaf_of_seen), true);
+            self.counts(place, first.map(leaf_of_seen), first.is_some());
         }
     }
 
@@ -360,6 +360,15 @@ pub fn leaf_beside(secret: &StoredBeside) -> Option<Fingerprint> {
         StoredBeside::Value(value) => value.content.leaf().map(|leaf| leaf.fingerprint),
         StoredBeside::None | StoredBeside::Missing => None,
     }
+}
+
+/// What was last seen at a place is another leaf than the Secret holds now, and that isn't known yet.
+#[must_use]
+pub fn has_left_behind(place: &Place, dialled: &Dialled, stored: Fingerprint, ledger: &Ledger) -> bool {
+    let known = ledger.alerts.values().any(|alert| {
+        alert.place == *place && alert.ended.is_none() && alert.finding.kind() == AlertKind::ServedCertificateDiffers
+    });
+    !known && dialled.seen().any(|(_, seen)| leaf_of_seen(seen).fingerprint != stored)
 }
 
 /// Takes a look of a place in.

@@ -71,10 +71,22 @@ pub(super) struct SinkBook {
     pub(super) remarks: Vec<String>,
     /// The intent that is being delivered.
     pub(super) sending: Option<String>,
+    /// The intent (and which attempt at it) that this process decided and has not put on the wire: only that one is sent. One
+    /// that is merely found may have been sent by whoever wrote it.
+    pub(super) claimed: Option<(String, u32)>,
     /// Backoffs don't hold for the next decision.
     pub(super) try_now: bool,
     /// The reason that the last Event of this sink gave, if it was of a failure.
     pub(super) told_failure: Option<certmon_core::reason::Reason>,
+}
+
+impl SinkBook {
+    /// This process decided to make this attempt, and hasn't yet.
+    pub(super) fn has_claimed(&self, intent: &Intent) -> bool {
+        self.claimed
+            .as_ref()
+            .is_some_and(|(id, attempt)| *id == intent.id && *attempt == intent.attempt)
+    }
 }
 
 /// An outcome that the ledger doesn't have yet.
@@ -101,6 +113,8 @@ pub(super) struct Monitored {
     /// Transitions whose Events wait for the ledger's write.
     pub(super) transitions: Vec<Transition>,
     pub(super) unrecorded: Vec<Unrecorded>,
+    /// So many of them, from the first, are in the ledger that is being written.
+    pub(super) recording: usize,
     /// The policy that the last round judged by.
     pub(super) judged_generation: Option<i64>,
     pub(super) trust: TrustBook,
@@ -113,6 +127,8 @@ pub(super) struct Monitored {
     pub(super) paths: Paths,
     /// Everything was looked at once, or the 30 s are over.
     pub(super) ready: bool,
+    /// Since when the sources have not been read completely, and nothing is known to be wrong with them.
+    pub(super) reading_since: Option<DateTime<Utc>>,
     pub(super) status: Option<CertificateMonitorStatus>,
     pub(super) writing: Attempt,
     pub(super) recent_writes: Vec<DateTime<Utc>>,
@@ -178,6 +194,7 @@ impl Monitored {
             held: Held::default(),
             transitions: Vec::new(),
             unrecorded: Vec::new(),
+            recording: 0,
             judged_generation: None,
             trust: TrustBook::default(),
             targets: BTreeMap::new(),
@@ -185,6 +202,7 @@ impl Monitored {
             watched: BTreeMap::new(),
             paths: Paths::new(),
             ready: false,
+            reading_since: None,
             status: None,
             writing: Attempt::default(),
             recent_writes: Vec::new(),
@@ -319,16 +337,12 @@ fn want_ingresses(wanted: &mut Wanted, namespace: &str, world: &World) {
     };
     let tls = wanted.secrets.entry("kubernetes.io/tls".into()).or_default();
     tls.entry(namespace.into()).or_default().extend(&filter);
-    // One that the watch of its usual type doesn't hold may be of another type, or may come as such.
+    // One that no watch of a type holds may be of another type, or may come as such.
     let named = world
         .ingresses(namespace)
         .flat_map(|ingress| &ingress.tls)
         .filter_map(|entry| entry.secret.as_ref());
-    let absent = named.filter(|name| {
-        world
-            .secret(namespace, name)
-            .is_none_or(|secret| &*secret.type_ != "kubernetes.io/tls")
-    });
+    let absent = named.filter(|name| !world.is_held_by_type(namespace, name));
     wanted
         .named_secrets
         .extend(absent.map(|name| Key::new(namespace, name)).take(64));

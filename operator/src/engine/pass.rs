@@ -31,7 +31,7 @@ use std::{
 };
 
 /// After this, a new monitor (or one after a start) is told about even if a place was not looked at yet.
-const READY_WITHIN: TimeDelta = TimeDelta::seconds(30);
+pub(super) const READY_WITHIN: TimeDelta = TimeDelta::seconds(30);
 
 impl Engine {
     pub(super) fn pass(&mut self, key: &Key) {
@@ -208,8 +208,13 @@ impl Engine {
             if !new_target && !renewed {
                 continue;
             }
-            // Another address, or another certificate in the Secret: what is served there is news.
-            if (new_target && state.targets.contains_key(place)) || (renewed && state.watched.contains_key(place)) {
+            // Another address, or another certificate in the Secret (now, or while nobody watched): what is served is news.
+            let fresh = !state.watched.contains_key(place);
+            let missed = || {
+                let stored = beside(watched_now.get(place));
+                stored.is_some_and(|stored| judge::has_left_behind(place, dialled, stored, book))
+            };
+            if (new_target && state.targets.contains_key(place)) || (renewed && !fresh) || (fresh && missed()) {
                 dialled.look_now();
             }
             self.looks
@@ -321,12 +326,16 @@ impl Engine {
         if let Some(end) = silence::next_end(&parsed.policy.silences, now) {
             state.wake_at(end);
         }
+        let mut sightings = judged.sightings.clone();
+        sightings.extend(step.overflow);
+        sightings.extend(state.unsighted(key, &sightings));
+        let open: BTreeSet<&Place> = sightings.iter().map(|sighting| &sighting.place).collect();
         for (place, target) in &state.targets {
             let Some(dialled) = state.dialled.get_mut(place) else {
                 continue;
             };
             let before = next_look(dialled, parsed, target, now);
-            dialled.set_open(judged.sightings.iter().any(|sighting| sighting.place == *place));
+            dialled.set_open(open.contains(place));
             if step.looks.contains(place) {
                 dialled.look_now();
             }
@@ -335,8 +344,6 @@ impl Engine {
                 self.looks.subscribe(key, place, target, due);
             }
         }
-        let mut sightings = judged.sightings.clone();
-        sightings.extend(step.overflow);
         sightings.sort_by(|a, b| a.order().cmp(&b.order()));
         sightings
     }

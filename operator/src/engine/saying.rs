@@ -3,6 +3,7 @@
 use super::{
     Engine,
     monitored::{Monitored, selection},
+    pass::READY_WITHIN,
     telling::TEST_WITHIN,
 };
 use crate::{
@@ -16,9 +17,10 @@ use crate::{
 };
 use certmon_core::{
     alert::{Change, Transition},
-    delivery,
-    finding::Sighting,
-    ledger::alert_id,
+    delivery::{self, SinkContext},
+    finding::{Hold, Sighting},
+    hash::ShortHash,
+    ledger::{Alert, alert_id},
     place::Place,
     reason::Reason,
     silence,
@@ -41,6 +43,9 @@ impl Engine {
         now: DateTime<Utc>,
     ) {
         self.end_requests(key, parsed, now);
+        if self.still_reads(key, parsed, resolved, now) {
+            return;
+        }
         let Some(state) = self.monitors.get(key) else { return };
         let silences = &parsed.policy.silences;
         let findings: Vec<FindingReport<'_>> = sightings
@@ -72,16 +77,47 @@ impl Engine {
         self.apply_status(key, new);
     }
 
+    /// Sources are being read, after a start or because more is asked for: for a moment, what stands in status says more than
+    /// could be said now, and stays.
+    fn still_reads(&mut self, key: &Key, parsed: &Parsed, resolved: &Resolved, now: DateTime<Utc>) -> bool {
+        let Some(state) = self.monitors.get_mut(key) else {
+            return false;
+        };
+        let troubled = resolved.sources.iter().any(|source| source.trouble.is_some());
+        if resolved.complete || troubled || parsed.suspended {
+            state.reading_since = None;
+            return false;
+        }
+        let until = *state.reading_since.get_or_insert(now) + READY_WITHIN;
+        let known = state.status.as_ref();
+        let holds = known.is_some_and(|status| status.observed_generation == Some(state.generation)) && now < until;
+        if holds {
+            state.wake_at(until);
+        }
+        holds
+    }
+
     fn sink_reports<'a>(&self, state: &Monitored, parsed: &'a Parsed, now: DateTime<Utc>) -> Vec<SinkReport<'a>> {
         let of = |sink: &'a spec::Sink| {
             let name: &str = &sink.manners.name;
-            let facts = self.with_context(state, sink, "", "", now, |context| {
-                delivery::sink_state(&state.book, context)
-            })?;
             let book = state.sinks.get(name);
             let fault = book.and_then(|book| book.fault.as_ref());
+            // Nothing is known against it before it was checked.
+            let facts = self.with_context(state, sink, "", "", now, |context| {
+                let misconfigured = fault.is_some();
+                delivery::sink_state(
+                    &state.book,
+                    &SinkContext {
+                        misconfigured,
+                        ..*context
+                    },
+                )
+            })?;
             let failed = facts.class.map(|class| (class.text().to_owned(), Reason::from(class)));
             let checked = book.is_some_and(|book| book.checked.is_some());
+            // After a start, what stands in status holds until then.
+            let known = state.status.iter().flat_map(|status| &status.sinks);
+            let known = known.filter(|_| !checked).find(|known| known.name == name);
             let (result, problem, reason) = match (fault, failed) {
                 (Some(fault), _) => (
                     delivery::SinkResult::Failing,
@@ -89,16 +125,20 @@ impl Engine {
                     Some(Reason::SinkMisconfigured),
                 ),
                 (None, Some((text, reason))) => (facts.result, Some(text), Some(reason)),
-                // Nothing is known against it before it was checked.
-                (None, None) if !checked && facts.result == delivery::SinkResult::Failing => {
-                    (delivery::SinkResult::Pending, None, None)
-                }
-                (None, None) => {
-                    let remarks = book
-                        .map(|book| book.remarks.join("; "))
-                        .filter(|remarks| !remarks.is_empty());
-                    (facts.result, remarks, None)
-                }
+                (None, None) => match known {
+                    Some(known) if known.result == certmon_crd::SinkResult::Failing => (
+                        delivery::SinkResult::Failing,
+                        known.problem.clone(),
+                        Some(Reason::SinkMisconfigured),
+                    ),
+                    Some(known) => (facts.result, known.problem.clone(), None),
+                    None => {
+                        let remarks = book
+                            .map(|book| book.remarks.join("; "))
+                            .filter(|remarks| !remarks.is_empty());
+                        (facts.result, remarks, None)
+                    }
+                },
             };
             Some(SinkReport {
                 name,
@@ -304,6 +344,27 @@ fn selection_note(source: &str, old: &BTreeSet<Place>, new: &BTreeSet<Place>) ->
 }
 
 impl Monitored {
+    /// What is open and was not sighted: at places that nobody could look at since the start, or that can't be read now, or
+    /// before the time at which it began, since the clock was set back. It is still true.
+    pub(super) fn unsighted(&self, key: &Key, seen: &[Sighting]) -> Vec<Sighting> {
+        let id = |one: &Sighting| alert_id(&key.namespace, &key.name, &one.place, one.role, one.finding.kind());
+        let seen: BTreeSet<ShortHash> = seen.iter().map(id).collect();
+        let open = self
+            .book
+            .alerts
+            .iter()
+            .filter(|(id, alert)| alert.ended.is_none() && !seen.contains(id));
+        let sighting = |alert: &Alert| Sighting {
+            finding: alert.finding,
+            severity: alert.severity,
+            place: alert.place.clone(),
+            role: alert.role,
+            facts: self.book.facts.get(&alert.facts).cloned().unwrap_or_default(),
+            hold: Hold::No,
+        };
+        open.map(|(_, alert)| sighting(alert)).collect()
+    }
+
     /// When the sighting's episode began, or it was first seen.
     fn since(&self, key: &Key, sighting: &Sighting) -> Option<DateTime<Utc>> {
         let id = alert_id(

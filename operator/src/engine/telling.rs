@@ -2,7 +2,7 @@
 
 use super::{
     Engine,
-    monitored::{Monitored, Stored, Unrecorded},
+    monitored::{Monitored, SinkBook, Stored, Unrecorded},
     writing::Done,
 };
 use crate::{
@@ -50,6 +50,7 @@ impl Engine {
                     state.book = delivery::begin(&state.book, &sink.manners.name, &intent);
                     if let Some(book) = state.sinks.get_mut(&*sink.manners.name) {
                         book.try_now = false;
+                        book.claimed = Some((intent.id, intent.attempt));
                     }
                 }
                 Some(Decision::Wait(at) | Decision::Held(at)) => state.wake_at(at),
@@ -91,11 +92,12 @@ impl Engine {
     fn decide(&self, key: &Key, sink: &SinkSpec, now: DateTime<Utc>) -> Option<Decision> {
         let state = self.monitors.get(key)?;
         let object = state.settled()?;
-        if state
-            .sinks
-            .get(&*sink.manners.name)
-            .is_some_and(|book| book.sending.is_some())
-        {
+        let stored = state.book.sinks.get(&*sink.manners.name);
+        let intent = stored.and_then(|sink| sink.intent.as_ref());
+        let on_its_way = |book: &SinkBook| {
+            book.sending.is_some() || intent.is_some_and(|intent| now < intent.deadline && book.has_claimed(intent))
+        };
+        if state.sinks.get(&*sink.manners.name).is_some_and(on_its_way) {
             return Some(Decision::Blocked);
         }
         self.with_context(state, sink, &object.uid, &object.resource_version, now, |context| {
@@ -227,11 +229,7 @@ impl Engine {
         let Some(intent) = object.ledger.sinks.get(&name).and_then(|sink| sink.intent.clone()) else {
             return;
         };
-        let recorded = state
-            .unrecorded
-            .iter()
-            .any(|record| record.sink == name && record.intent.id == intent.id);
-        if intent.holder != identity || intent.deadline <= now || recorded {
+        if intent.holder != identity || intent.deadline <= now {
             return;
         }
         // The book may be ahead of what is stored; only what both have is on its way.
@@ -246,7 +244,7 @@ impl Engine {
             .map(|sink| sink.thread.clone())
             .unwrap_or_default();
         let book = state.sinks.entry(name.clone()).or_default();
-        if book.sending.is_some() {
+        if book.sending.is_some() || !book.has_claimed(&intent) {
             return;
         }
         book.sending = Some(intent.id.clone());
@@ -319,6 +317,9 @@ impl Engine {
             self.rearm(key);
             return;
         };
+        if let Some(book) = state.sinks.get_mut(sink) {
+            book.claimed = None;
+        }
         state.unrecorded.push(Unrecorded {
             sink: sink.to_owned(),
             intent: intent.clone(),

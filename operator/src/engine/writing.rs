@@ -179,6 +179,7 @@ impl Engine {
             return;
         }
         state.putting.in_flight = true;
+        state.recording = state.unrecorded.len();
         let expected = match &state.stored {
             Stored::Object(object) => Some(object.clone()),
             Stored::Unread | Stored::Missing | Stored::Newer => None,
@@ -199,15 +200,7 @@ impl Engine {
         match result {
             Ok(object) => {
                 state.putting = Attempt::default();
-                state.unrecorded.retain(|record| {
-                    let intent = object
-                        .ledger
-                        .sinks
-                        .get(&record.sink)
-                        .and_then(|sink| sink.intent.as_ref());
-                    intent
-                        .is_some_and(|intent| intent.id == record.intent.id && intent.attempt == record.intent.attempt)
-                });
+                state.unrecorded.drain(..state.recording.min(state.unrecorded.len()));
                 state.stored = Stored::Object(Box::new(object));
                 let transitions = std::mem::take(&mut state.transitions);
                 self.publish_transitions(key, &transitions);
