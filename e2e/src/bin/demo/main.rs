@@ -26,14 +26,14 @@ const SOON: Duration = Duration::from_secs(30);
 /// A resolve may be held back for a minute, so that the renewal of many makes one message.
 const RESOLVED: Duration = Duration::from_secs(75);
 
-/// What `kubectl get certmon -A` must show: namespace, monitor, the reason of `Healthy`.
-const EXPECTED: [(&str, &str, &str); 6] = [
-    ("archive", "with-silences", "AllValid"),
-    ("cmdb", "hooked", "ExpiringSoon"),
-    ("integrations", "partners", "Expired"),
-    ("payments", "mesh-identities", "AllValid"),
-    ("shop", "shop", "ExpiryCritical"),
-    ("warehouse", "secrets", "AllValid"),
+/// What `kubectl get certmon -A` must show: namespace, monitor, the reason of `Healthy`, how many of each level.
+const EXPECTED: [(&str, &str, &str, u64, u64); 6] = [
+    ("archive", "with-silences", "AllValid", 0, 0),
+    ("cmdb", "hooked", "ExpiringSoon", 1, 0),
+    ("integrations", "partners", "Expired", 1, 2),
+    ("payments", "mesh-identities", "AllValid", 0, 0),
+    ("shop", "shop", "ExpiryCritical", 0, 1),
+    ("warehouse", "secrets", "AllValid", 0, 0),
 ];
 
 #[tokio::main]
@@ -57,7 +57,7 @@ async fn demo(screen: &mut Screen) -> Result<()> {
     let kubectl = cluster.kubectl()?;
     apply_the_samples(screen, &kubectl, &world).await?;
     what_kubectl_says(screen, &kubectl).await?;
-    what_was_told(screen, &world).await?;
+    what_was_told(screen, &kubectl, &world).await?;
     renewal(screen, &kubectl, &world).await?;
 
     if std::env::var_os("KEEP").is_some_and(|keep| !keep.is_empty() && keep != "0") {
@@ -131,35 +131,38 @@ async fn apply_the_samples(screen: &mut Screen, kubectl: &Kubectl, world: &World
     Ok(())
 }
 
-/// The reason of a condition of every monitor, by namespace and name.
-async fn reasons(kubectl: &Kubectl, condition: &str) -> Result<Vec<(String, String, String)>> {
+/// Every monitor as the API server has it.
+async fn monitors(kubectl: &Kubectl) -> Result<Vec<Value>> {
     let list: Value = serde_json::from_str(&kubectl.run(["get", "certmon", "-A", "-o", "json"]).await?)?;
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let monitors = list["items"].as_array().context("no list of monitors")?;
-    Ok(monitors
-        .iter()
-        .map(|monitor| {
-            let conditions = monitor["status"]["conditions"].as_array();
-            let found = conditions.and_then(|all| all.iter().find(|one| one["type"] == condition));
-            let reason = found.map_or_else(String::new, |one| text(&one["reason"]));
-            (
-                text(&monitor["metadata"]["namespace"]),
-                text(&monitor["metadata"]["name"]),
-                reason,
-            )
-        })
-        .collect())
+    Ok(list["items"].as_array().context("no list of monitors")?.clone())
+}
+
+/// The reason of a monitor's condition.
+fn reason<'a>(monitor: &'a Value, condition: &str) -> &'a str {
+    let conditions = monitor["status"]["conditions"].as_array();
+    let found = conditions.and_then(|all| all.iter().find(|one| one["type"] == condition));
+    found.and_then(|one| one["reason"].as_str()).unwrap_or_default()
+}
+
+/// A monitor as [`EXPECTED`] has it.
+fn verdict(monitor: &Value) -> (&str, &str, &str, u64, u64) {
+    let name = |field: &str| monitor["metadata"][field].as_str().unwrap_or_default();
+    let count = |level: &str| monitor["status"]["certificates"][level].as_u64().unwrap_or_default();
+    (
+        name("namespace"),
+        name("name"),
+        reason(monitor, "Healthy"),
+        count("warning"),
+        count("critical"),
+    )
 }
 
 async fn what_kubectl_says(screen: &mut Screen, kubectl: &Kubectl) -> Result<()> {
     screen.step("See what is wrong");
     let begun = Instant::now();
     wait_for("every monitor to say what is wrong", SOON, async || {
-        let said = reasons(kubectl, "Healthy").await?;
-        let said: Vec<_> = said
-            .iter()
-            .map(|(a, b, c)| (a.as_str(), b.as_str(), c.as_str()))
-            .collect();
+        let seen = monitors(kubectl).await?;
+        let said: Vec<_> = seen.iter().map(verdict).collect();
         ensure!(said == EXPECTED, "{said:?}");
         Ok(())
     })
@@ -190,13 +193,14 @@ async fn what_kubectl_says(screen: &mut Screen, kubectl: &Kubectl) -> Result<()>
     .await?;
     screen.command("kubectl describe certmon partners -n integrations        # its last lines");
     screen.output(&described);
-    screen.check(
-        true,
-        "an expired certificate, a wrong name and a silent server are three different findings",
-    )
+    screen.done(
+        "an expired certificate, a wrong name and a silent server are three findings",
+        begun.elapsed(),
+    );
+    Ok(())
 }
 
-async fn what_was_told(screen: &mut Screen, world: &World) -> Result<()> {
+async fn what_was_told(screen: &mut Screen, kubectl: &Kubectl, world: &World) -> Result<()> {
     screen.step("Read what was sent");
     let slack = last(world.slack.wait_for_messages(1, SOON).await?)?;
     screen.block("Slack, channel #shop-alerts", &messages::slack(&slack)?);
@@ -219,6 +223,26 @@ async fn what_was_told(screen: &mut Screen, world: &World) -> Result<()> {
     screen.check(
         hook.signature_fault.is_none() && hook.headers.contains_key("webhook-signature"),
         "the receiver has checked the signature",
+    )?;
+
+    let begun = Instant::now();
+    wait_for("the status to say what was delivered", SOON, async || {
+        let seen = monitors(kubectl).await?;
+        let said: Vec<_> = seen.iter().map(|monitor| reason(monitor, "Notified")).collect();
+        let delivered = said.iter().filter(|reason| **reason == "Delivered").count();
+        ensure!(delivered == 3, "{said:?}");
+        Ok(())
+    })
+    .await?;
+    screen.done("their monitors say that it was delivered", begun.elapsed());
+    let sent = (
+        world.slack.received().len(),
+        world.mail.mails().len(),
+        world.hook.received().len(),
+    );
+    screen.check(
+        sent == (1, 1, 1),
+        "nobody was told twice, and nobody of what is fine or silenced",
     )
 }
 
@@ -229,11 +253,9 @@ async fn renewal(screen: &mut Screen, kubectl: &Kubectl, world: &World) -> Resul
     let shop = kubectl.in_namespace("shop");
     shop.apply(&world.renew()?.to_string()).await?;
     wait_for("the shop's monitor to be fine", SOON, async || {
-        let said = reasons(kubectl, "Healthy").await?;
-        ensure!(
-            said.contains(&("shop".into(), "shop".into(), "AllValid".into())),
-            "{said:?}"
-        );
+        let seen = monitors(kubectl).await?;
+        let said: Vec<_> = seen.iter().map(verdict).collect();
+        ensure!(said.contains(&("shop", "shop", "AllValid", 0, 0)), "{said:?}");
         Ok(())
     })
     .await?;

@@ -85,6 +85,19 @@ pub(crate) fn webhook(message: &Received) -> Result<String> {
         let excerpt: serde_json::Map<String, Value> = fields.into_iter().collect();
         lines.extend(serde_json::to_string_pretty(&excerpt)?.lines().map(str::to_owned));
     }
-    lines.push(format!("counts: {}", body["counts"]));
+    lines.push(format!("reason: {}, counts: {}", body["reason"], body["counts"]));
     Ok(lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_decoded_as_mail_readers_do() {
+        assert_eq!(
+            quoted_printable("1 =C2=B7 new=\n, =3D, 100 =\n%="),
+            "1 · new, =, 100 %="
+        );
+    }
 }

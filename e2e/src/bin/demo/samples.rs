@@ -147,3 +147,31 @@ fn adapted(file: &str, changes: &[(&str, String)]) -> Result<String> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_sample_has_a_tenant_and_nothing_is_left_to_replace() -> Result<()> {
+        let tenants = tenants(&World::start().await?)?;
+        let mut used: Vec<String> = tenants.iter().map(|tenant| tenant.file.to_owned()).collect();
+        used.sort();
+        let mut samples: Vec<String> = std::fs::read_dir(repository().join("samples"))?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<Result<_>>()?;
+        samples.sort();
+        assert_eq!(used, samples);
+        for tenant in tenants {
+            for left in [
+                "xoxb-REPLACE-ME",
+                "hooks.slack.com",
+                "cmdb.example.com",
+                "board.example.com",
+            ] {
+                assert!(!tenant.manifest.contains(left), "{left} in\n{}", tenant.manifest);
+            }
+        }
+        Ok(())
+    }
+}
