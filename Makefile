@@ -10,10 +10,15 @@ CHART = charts/certmon
 # The last state that a test saw, without the stack that it was seen from.
 export RUST_LIB_BACKTRACE = 0
 
-.PHONY: help test test-1.37 test-1.33 control-plane lint lint-generated lint-chart crds fmt tools clean
+.PHONY: help demo test test-1.37 test-1.33 control-plane lint lint-generated lint-chart crds fmt tools clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: control-plane ## certmon on a real API server, shown in a minute; KEEP=1 leaves it running
+	@[ -x $${CARGO_TARGET_DIR:-target}/debug/demo ] || echo "Building certmon and the demo, 2 to 3 minutes on two cores." >&2
+	cargo build --locked --package certmon --package certmon-e2e --bins
+	@CERTMON_E2E_K8S=$(K8S) cargo run --quiet --locked --package certmon-e2e --bin demo
 
 test: control-plane test-$(K8S) ## Every test, on a real API server; K8S=1.33: those that need one, on that
 

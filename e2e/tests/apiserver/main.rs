@@ -7,5 +7,6 @@
 mod chart;
 mod controlplane;
 mod crds;
+mod demo;
 mod manifests;
 mod stories;

@@ -176,6 +176,15 @@ impl Place {
         }
     }
 
+    /// The name that a client asks for there, where something is dialled.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&Host> {
+        match self {
+            Self::Endpoint { server_name, .. } => Some(server_name),
+            _ => self.host_port().map(|(host, _)| host),
+        }
+    }
+
     /// A certificate is, or should be, at this place; a source and the monitor hold none.
     #[must_use]
     pub fn holds_certificate(&self) -> bool {

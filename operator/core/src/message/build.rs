@@ -234,10 +234,38 @@ fn next_step(reason: Reason, place: &Place, namespace: &str, monitor: &str) -> S
     if let Place::Source { name } = place {
         text = text.replace("NAME", name);
     }
-    if let Some((host, port)) = place.host_port() {
+    if let (Some((host, port)), Some(server_name)) = (place.host_port(), place.server_name()) {
         text = text
+            .replace("-servername HOST", &format!("-servername {server_name}"))
+            .replace("names HOST", &format!("names {server_name}"))
             .replace("HOST", &host.to_string())
             .replace("PORT", &port.to_string());
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::place::Host;
+
+    #[test]
+    fn an_endpoint_is_asked_for_its_server_name() {
+        let host = |text| Host::parse(text).expect("a host");
+        let place = Place::Endpoint {
+            host: host("192.0.2.7"),
+            port: 8443,
+            server_name: host("api.example.com"),
+        };
+        let look = next_step(Reason::Expired, &place, "shop", "edge");
+        assert!(
+            look.contains("-connect 192.0.2.7:8443 -servername api.example.com"),
+            "{look}"
+        );
+        let wrong = next_step(Reason::HostnameMismatch, &place, "shop", "edge");
+        assert!(
+            wrong.starts_with("Issue a certificate that names api.example.com and"),
+            "{wrong}"
+        );
+    }
 }

@@ -173,6 +173,10 @@ pub(super) fn next_step_at(reason: Reason, place: &Place) -> Option<&'static str
             "Renew the certificate that HOST:PORT serves; if a new one is installed already, reload the server. What it \
              serves: openssl s_client -connect HOST:PORT -servername HOST </dev/null | openssl x509 -noout -issuer -dates",
         ),
+        Reason::HostnameMismatch if matches!(place, Place::Endpoint { .. }) => Some(
+            "Issue a certificate that names HOST and install it at the server, or correct the endpoint's serverName (its host, \
+             where it has none).",
+        ),
         Reason::IncompleteChain => Some(
             "Give the server at HOST:PORT the leaf and then its issuers, without the root. What it sends: openssl \
              s_client -connect HOST:PORT -servername HOST -showcerts </dev/null",
