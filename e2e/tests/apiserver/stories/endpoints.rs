@@ -62,7 +62,10 @@ async fn each_server_gets_the_finding_that_it_deserves() -> Result<()> {
     assert!(!format!("{:?}", monitor.0).contains("SSH-2.0"), "a peer is echoed");
     assert_eq!(monitor.count("ok"), 1);
     for names in [fine.server_names(), expired.server_names()] {
-        assert!(names.iter().all(|name| name.as_deref() == Some("shop.example.com")), "{names:?}");
+        assert!(
+            names.iter().all(|name| name.as_deref() == Some("shop.example.com")),
+            "{names:?}"
+        );
     }
     Ok(())
 }
@@ -101,7 +104,11 @@ async fn what_is_not_permitted_is_not_dialled_and_looks_the_same_whatever_is_beh
     let texts: std::collections::BTreeSet<String> = refused
         .problems()
         .iter()
-        .filter_map(|problem| problem.split_once("TargetNotPermitted").map(|(_, text)| text.to_owned()))
+        .filter_map(|problem| {
+            problem
+                .split_once("TargetNotPermitted")
+                .map(|(_, text)| text.to_owned())
+        })
         .collect();
     assert_eq!(texts.len(), 1, "{texts:?}");
     assert_eq!(refused.problems().len(), hosts.len());
@@ -123,7 +130,9 @@ async fn what_is_not_permitted_is_not_dialled_and_looks_the_same_whatever_is_beh
     });
     stage.apply(&[monitor("shop", &spec)]).await?;
     stage
-        .until("shop", "AllValid", |monitor| monitor.says("Healthy", "True", "AllValid"))
+        .until("shop", "AllValid", |monitor| {
+            monitor.says("Healthy", "True", "AllValid")
+        })
         .await?;
     ensure!(listener.connections() > 0, "nobody came");
     Ok(())
@@ -143,7 +152,9 @@ async fn a_check_that_is_asked_for_is_made_at_once_and_echoed() -> Result<()> {
     });
     stage.apply(&[monitor("shop", &spec)]).await?;
     stage
-        .until("shop", "AllValid", |monitor| monitor.says("Healthy", "True", "AllValid"))
+        .until("shop", "AllValid", |monitor| {
+            monitor.says("Healthy", "True", "AllValid")
+        })
         .await?;
     let before = server.connections();
     server.present(&authority.issue(&Leaf::for_names(["shop.example.com"]).valid(of_ninety_days(-2)))?)?;

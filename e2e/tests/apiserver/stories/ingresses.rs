@@ -64,7 +64,11 @@ async fn what_is_served_is_compared_with_what_is_stored() -> Result<()> {
     })
     .await?;
     stage
-        .apply(&[tls_secret(&first.secret("shop-tls")), ingress("web", HOST, "shop-tls"), watching()])
+        .apply(&[
+            tls_secret(&first.secret("shop-tls")),
+            ingress("web", HOST, "shop-tls"),
+            watching(),
+        ])
         .await?;
     answers_at(&stage, "web", &[server.port()]).await?;
     let monitor = stage
@@ -89,7 +93,10 @@ async fn what_is_served_is_compared_with_what_is_stored() -> Result<()> {
     stage.annotate("shop", "certmon.dev/check-requested-at=2").await?;
     stage.until("shop", "AllValid again", is_fine).await?;
     let events = stage.events(&["MonitoringStarted"]).await?;
-    assert!(!events.contains("ServedCertificateDiffers"), "told within its grace: {events}");
+    assert!(
+        !events.contains("ServedCertificateDiffers"),
+        "told within its grace: {events}"
+    );
     Ok(())
 }
 
@@ -124,7 +131,9 @@ async fn an_ingress_without_address_and_secret_heals_as_they_come() -> Result<()
         .patch_status("web", &PatchParams::default(), &Patch::Merge(&empty))
         .await?;
     stage
-        .until("shop", "NoAddress", |monitor| monitor.has_problem(&["Ingress/web", "NoAddress"]))
+        .until("shop", "NoAddress", |monitor| {
+            monitor.has_problem(&["Ingress/web", "NoAddress"])
+        })
         .await?;
     answers_at(&stage, "web", &[server.port()]).await?;
     stage.until("shop", "AllValid", is_fine).await.map(drop)
@@ -139,11 +148,17 @@ async fn two_addresses_that_serve_different_certificates_are_seen() -> Result<()
     let ports = [new_server.port(), old_server.port()];
     let stage = Stage::set("mixed", |operator| operator.egress_policy(egress_policy(ports))).await?;
     stage
-        .apply(&[tls_secret(&stored.secret("shop-tls")), ingress("web", HOST, "shop-tls"), watching()])
+        .apply(&[
+            tls_secret(&stored.secret("shop-tls")),
+            ingress("web", HOST, "shop-tls"),
+            watching(),
+        ])
         .await?;
     answers_at(&stage, "web", &ports).await?;
     stage
-        .until("shop", "that all was looked at", |monitor| monitor.count("unknown") == 0 && monitor.count("total") > 0)
+        .until("shop", "that all was looked at", |monitor| {
+            monitor.count("unknown") == 0 && monitor.count("total") > 0
+        })
         .await?;
     stage.annotate("shop", "certmon.dev/check-requested-at=1").await?;
     stage
@@ -163,7 +178,10 @@ async fn a_stored_certificate_must_cover_the_host() -> Result<()> {
     let authority = Authority::new("Story CA")?;
     let spec = json!({ "sources": [{ "name": "web", "ingresses": { "targets": ["Secret"] } }] });
     let mut plain = ingress("plain", "plain.example.com", "none");
-    let _tls = plain["spec"].as_object_mut().ok_or_else(|| anyhow!("an object"))?.remove("tls");
+    let _tls = plain["spec"]
+        .as_object_mut()
+        .ok_or_else(|| anyhow!("an object"))?
+        .remove("tls");
     stage
         .apply(&[
             ninety_days(&authority, "shop-tls", "other.example.com", 60)?,
@@ -178,8 +196,6 @@ async fn a_stored_certificate_must_cover_the_host() -> Result<()> {
         })
         .await?;
     assert!(!format!("{:?}", monitor.0).contains("plain.example.com"), "{monitor:?}");
-    stage
-        .apply(&[ninety_days(&authority, "shop-tls", HOST, 60)?])
-        .await?;
+    stage.apply(&[ninety_days(&authority, "shop-tls", HOST, 60)?]).await?;
     stage.until("shop", "AllValid", is_fine).await.map(drop)
 }

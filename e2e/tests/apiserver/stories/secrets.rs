@@ -106,9 +106,7 @@ async fn secrets_are_chosen_by_label_name_type_and_key_in_pem_and_der() -> Resul
     assert_eq!((of("labelled"), of("named"), of("opaque")), (1, 1, 3), "{monitor:?}");
 
     // What a label takes away or brings is followed.
-    stage
-        .kubectl(&["label", "secret", "unchosen", "team=shop"])
-        .await?;
+    stage.kubectl(&["label", "secret", "unchosen", "team=shop"]).await?;
     stage
         .until("shop", "Expired", |monitor| {
             monitor.has_problem(&["Secret/unchosen", "Expired"])
@@ -116,7 +114,9 @@ async fn secrets_are_chosen_by_label_name_type_and_key_in_pem_and_der() -> Resul
         .await?;
     stage.kubectl(&["label", "secret", "unchosen", "team-"]).await?;
     stage
-        .until("shop", "AllValid", |monitor| monitor.says("Healthy", "True", "AllValid"))
+        .until("shop", "AllValid", |monitor| {
+            monitor.says("Healthy", "True", "AllValid")
+        })
         .await?;
     stage.events(&["Expired", "Resolved", "SelectionChanged"]).await?;
     Ok(())
@@ -129,11 +129,13 @@ async fn a_named_secret_that_is_missing_or_of_another_type_is_a_state_that_heals
     let spec = json!({ "sources": [{ "name": "named", "secrets": { "names": ["shop-tls"] } }] });
     stage.apply(&[monitor("shop", &spec)]).await?;
     let missing = |monitor: &super::Monitor| {
-        monitor.says("Ready", "False", "ReferenceNotFound") && monitor.has_problem(&["Secret/shop-tls", "SecretMissing"])
+        monitor.says("Ready", "False", "ReferenceNotFound")
+            && monitor.has_problem(&["Secret/shop-tls", "SecretMissing"])
     };
     let seen = stage.until("shop", "that it is missing", missing).await?;
     assert!(
-        seen.message("Ready").contains("shop-tls does not exist, or is not of type kubernetes.io/tls"),
+        seen.message("Ready")
+            .contains("shop-tls does not exist, or is not of type kubernetes.io/tls"),
         "{seen:?}"
     );
     stage.events(&["ReferenceNotFound"]).await?;
@@ -157,7 +159,8 @@ async fn a_named_secret_that_is_missing_or_of_another_type_is_a_state_that_heals
     stage.apply(&[monitor("shop", &spec)]).await?;
     stage
         .until("shop", "BadCertificateData", |monitor| {
-            monitor.says("Ready", "True", "Monitoring") && monitor.has_problem(&["Secret/shop-tls", "BadCertificateData"])
+            monitor.says("Ready", "True", "Monitoring")
+                && monitor.has_problem(&["Secret/shop-tls", "BadCertificateData"])
         })
         .await?;
     Ok(())
@@ -180,7 +183,9 @@ async fn a_key_that_is_another_certificates_is_seen_where_it_is_asked_for() -> R
     let asks = json!({ "sources": sources, "checks": { "keyMatch": "Critical" } });
     stage.apply(&[monitor("shop", &asks)]).await?;
     stage
-        .until("shop", "KeyMismatch", |monitor| monitor.says("Healthy", "False", "KeyMismatch"))
+        .until("shop", "KeyMismatch", |monitor| {
+            monitor.says("Healthy", "False", "KeyMismatch")
+        })
         .await?;
     stage.apply(&[tls_secret(&mine.secret("shop-tls"))]).await?;
     stage.until("shop", "AllValid", fine).await?;

@@ -16,9 +16,9 @@ const FILTERS: [(&str, &str); 11] = [
     (r"serial [0-9a-f:]+", "serial [serial]"),
     (r"127\.0\.0\.1:\d+", "127.0.0.1:[port]"),
     (r"(Port: +)\d+", "$1[port]"),
-    (r" \d+s +certmon.dev/operator", " [age]  certmon.dev/operator"),
-    (r"(?m)^\d+s +(Normal|Warning)", "[age]  $1"),
-    (r" \d+s\b( *)", " [age] "),
+    (r" [\dm]+s +certmon.dev/operator", " [age]  certmon.dev/operator"),
+    (r"(?m)^[\dm]+s +(Normal|Warning)", "[age]  $1"),
+    (r"(?m)^(shop .*?) +[\dm]+s( +|$)", "$1   [age]   "),
 ];
 
 fn tls_source() -> Value {
@@ -26,12 +26,7 @@ fn tls_source() -> Value {
 }
 
 /// Waits for what the monitor must say and for its Events, then takes everything that people look at.
-async fn snapshot(
-    stage: &Stage,
-    name: &str,
-    wanted: impl Fn(&Monitor) -> bool,
-    reasons: &[&str],
-) -> Result<Monitor> {
+async fn snapshot(stage: &Stage, name: &str, wanted: impl Fn(&Monitor) -> bool, reasons: &[&str]) -> Result<Monitor> {
     let monitor = stage.until("shop", name, wanted).await?;
     if !reasons.is_empty() {
         stage.events(reasons).await?;
@@ -60,7 +55,11 @@ fn events_sorted(text: &str, from: &str) -> String {
     let is_event = |line: &&str| line.contains("Normal ") || line.contains("Warning ");
     let mut lines: Vec<&str> = events.lines().filter(is_event).collect();
     // By what comes after the age.
-    let key = |line: &&str| line.find("Normal ").or_else(|| line.find("Warning ")).map(|at| line[at..].to_owned());
+    let key = |line: &&str| {
+        line.find("Normal ")
+            .or_else(|| line.find("Warning "))
+            .map(|at| line[at..].to_owned())
+    };
     lines.sort_by_key(key);
     let heading: Vec<&str> = events.lines().filter(|line| !is_event(line)).collect();
     format!("{before}{}\n{}\n", heading.join("\n"), lines.join("\n"))
@@ -120,7 +119,8 @@ async fn one_has_expired() -> Result<()> {
 #[tokio::test]
 async fn a_server_stops_answering() -> Result<()> {
     let authority = Authority::new("Story CA")?;
-    let server = TlsServer::start(&authority.issue(&Leaf::for_names(["shop.example.com"]).valid(of_ninety_days(60)))?).await?;
+    let server =
+        TlsServer::start(&authority.issue(&Leaf::for_names(["shop.example.com"]).valid(of_ninety_days(60)))?).await?;
     let port = server.port();
     let stage = Stage::set("unreachable", |operator| operator.egress_policy(egress_policy([port]))).await?;
     let endpoint = json!({ "host": "127.0.0.1", "port": port, "serverName": "shop.example.com" });
@@ -133,14 +133,22 @@ async fn a_server_stops_answering() -> Result<()> {
         .apply(&[ca_config_map("story-ca", &authority.pem()), monitor("shop", &spec)])
         .await?;
     stage
-        .until("shop", "AllValid", |monitor| monitor.says("Healthy", "True", "AllValid"))
+        .until("shop", "AllValid", |monitor| {
+            monitor.says("Healthy", "True", "AllValid")
+        })
         .await?;
     drop(server);
     stage.annotate("shop", "certmon.dev/check-requested-at=1").await?;
     let gone = |monitor: &Monitor| {
         monitor.says("Healthy", "False", "Unreachable") && monitor.0["status"]["lastHandledCheckRequest"] == "1"
     };
-    snapshot(&stage, "a_server_stops_answering", gone, &["MonitoringStarted", "Unreachable"]).await?;
+    snapshot(
+        &stage,
+        "a_server_stops_answering",
+        gone,
+        &["MonitoringStarted", "Unreachable"],
+    )
+    .await?;
     Ok(())
 }
 
@@ -148,7 +156,10 @@ async fn a_server_stops_answering() -> Result<()> {
 async fn a_sink_fails() -> Result<()> {
     let slack = HttpSink::slack().await?;
     slack.answer_always(Answer::status(404).body("no_service"));
-    let stage = Stage::set("sinkfails", |operator| operator.egress_policy(egress_policy([slack.port()]))).await?;
+    let stage = Stage::set("sinkfails", |operator| {
+        operator.egress_policy(egress_policy([slack.port()]))
+    })
+    .await?;
     let authority = Authority::new("Story CA")?;
     let spec = json!({
         "sources": tls_source(),
@@ -180,7 +191,13 @@ async fn nothing_is_selected_but_something_near() -> Result<()> {
         .apply(&[secret, monitor("shop", &json!({ "sources": sources }))])
         .await?;
     let nothing = |monitor: &Monitor| monitor.message("Healthy").contains("part-of=shop");
-    snapshot(&stage, "nothing_is_selected_but_something_near", nothing, &["NoCertificates"]).await?;
+    snapshot(
+        &stage,
+        "nothing_is_selected_but_something_near",
+        nothing,
+        &["NoCertificates"],
+    )
+    .await?;
     Ok(())
 }
 
@@ -190,7 +207,9 @@ async fn a_source_is_forbidden() -> Result<()> {
     cluster.crds().await?;
     let without_secrets = |rules: &mut Vec<Value>| rules.retain(|rule| rule["resources"] != json!(["secrets"]));
     let stage = Stage::on(cluster, "forbidden", without_secrets, |operator| operator).await?;
-    stage.apply(&[monitor("shop", &json!({ "sources": tls_source() }))]).await?;
+    stage
+        .apply(&[monitor("shop", &json!({ "sources": tls_source() }))])
+        .await?;
     let forbidden = |monitor: &Monitor| monitor.says("Ready", "False", "SourceForbidden");
     snapshot(&stage, "a_source_is_forbidden", forbidden, &["SourceForbidden"]).await?;
     Ok(())
@@ -208,7 +227,9 @@ async fn a_monitor_is_suspended_and_resumed() -> Result<()> {
         ])
         .await?;
     stage
-        .until("shop", "AllValid", |monitor| monitor.says("Healthy", "True", "AllValid"))
+        .until("shop", "AllValid", |monitor| {
+            monitor.says("Healthy", "True", "AllValid")
+        })
         .await?;
     stage
         .apply(&[monitor("shop", &json!({ "sources": tls_source(), "suspend": true }))])
@@ -238,7 +259,9 @@ async fn there_are_thirty_problems() -> Result<()> {
         objects.push(ninety_days(&authority, &format!("tls-{number}"), &name, -2)?);
     }
     stage.apply(&objects).await?;
-    stage.apply(&[monitor("shop", &json!({ "sources": tls_source() }))]).await?;
+    stage
+        .apply(&[monitor("shop", &json!({ "sources": tls_source() }))])
+        .await?;
     let thirty = |monitor: &Monitor| monitor.count("critical") == 30;
     let monitor = stage.until("shop", "thirty problems", thirty).await?;
     assert_eq!(monitor.problems().len(), 10);

@@ -43,7 +43,9 @@ async fn follows_the_config_map(stage: &Stage, authority: &Authority, source: Va
         .apply(&[ca_config_map("corp-ca", &Authority::new("Another CA")?.pem())])
         .await?;
     stage
-        .until("shop", "UntrustedIssuer", |monitor| monitor.says("Healthy", "False", "UntrustedIssuer"))
+        .until("shop", "UntrustedIssuer", |monitor| {
+            monitor.says("Healthy", "False", "UntrustedIssuer")
+        })
         .await?;
     stage.events(&["ReferenceNotFound", "UntrustedIssuer"]).await?;
     stage.apply(&[ca_config_map("corp-ca", &authority.pem())]).await?;
