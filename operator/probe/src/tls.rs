@@ -75,6 +75,8 @@ impl TlsProbe {
                         }
                     }
                 }
+                // Refused is refused, whether the host has an address that may be dialled beside it or none.
+                Err(Denied::NotPermitted) => look.refused += 1,
                 Err(denied) => look.unresolved.push((host.clone(), denied.into())),
             }
         }

@@ -347,7 +347,10 @@ impl<'a> Found<'a> {
                 .max_by_key(|(other, number)| (common_prefix(other, value), **number));
             let near = near.map_or_else(
                 || format!("none of {number} of type {types} has that label"),
-                |(other, of)| format!("{of} of {number} of type {types} have {label}={other}"),
+                |(other, of)| {
+                    let have = if *of == 1 { "has" } else { "have" };
+                    format!("{of} of {number} of type {types} {have} {label}={other}")
+                },
             );
             return format!("label {label}={value} matches no Secret in namespace {namespace}; {near}");
         }

@@ -142,6 +142,8 @@ pub(super) struct Monitored {
     /// How many places each source selected when that was last told.
     pub(super) selection: Option<BTreeMap<Box<str>, BTreeSet<Place>>>,
     pub(super) told_condition: Option<certmon_core::reason::Reason>,
+    /// The last Event about `spec.suspend`.
+    pub(super) told_suspended: bool,
     pub(super) events: EventBudget,
     /// When it is gone over again by time alone.
     pub(super) wake: Option<DateTime<Utc>>,
@@ -214,6 +216,7 @@ impl Monitored {
             stalled: None,
             selection: None,
             told_condition: None,
+            told_suspended: false,
             events: EventBudget::new(now),
             wake: None,
         }

@@ -21,6 +21,7 @@ use certmon_core::{
     finding::Sighting,
     ledger::Ledger,
     place::Place,
+    reason::Reason,
     schedule, silence,
     target::{DialTarget, Look},
 };
@@ -88,6 +89,11 @@ impl Engine {
             let mut state = Monitored::new(reference, now);
             state.status = object.status.as_deref().cloned();
             state.judged_generation = object.status.as_ref().and_then(|status| status.observed_generation);
+            state.told_suspended = state
+                .status
+                .iter()
+                .flat_map(|status| &status.conditions)
+                .any(|known| known.type_ == "Ready" && known.reason == Reason::Suspended.name());
             state.check_handled = object
                 .status
                 .as_ref()

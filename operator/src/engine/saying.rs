@@ -290,8 +290,13 @@ impl Engine {
             .as_ref()
             .filter(|old| resolved.complete && **old != now_selected)
             .cloned();
-        let started =
-            first && resolved.complete && state.status.as_ref().is_none_or(|status| status.conditions.is_empty());
+        // A status that was written while the sources were still being read is no beginning.
+        let told_before = state.status.iter().flat_map(|status| &status.conditions);
+        let started = first
+            && resolved.complete
+            && !told_before
+                .into_iter()
+                .any(|known| known.type_ == "Ready" && known.reason != Reason::Pending.name());
         if resolved.complete {
             state.selection = Some(now_selected.clone());
         }
@@ -305,6 +310,7 @@ impl Engine {
             };
             self.publish(key, true, reason, action, &message, None);
         }
+        self.publish_suspension(key, parsed.suspended);
         if parsed.suspended {
             return;
         }
@@ -317,6 +323,24 @@ impl Engine {
                 self.publish(key, false, Reason::SelectionChanged, "Select", &note, None);
             }
         }
+    }
+}
+
+impl Engine {
+    /// The Events of `spec.suspend`.
+    fn publish_suspension(&mut self, key: &Key, suspended: bool) {
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
+        if std::mem::replace(&mut state.told_suspended, suspended) == suspended {
+            return;
+        }
+        let (reason, note) = if suspended {
+            (Reason::Suspended, "Suspended by `spec.suspend`")
+        } else {
+            (Reason::Resumed, "Not suspended any more")
+        };
+        self.publish(key, false, reason, "Configure", note, None);
     }
 }
 

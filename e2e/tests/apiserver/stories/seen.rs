@@ -1,0 +1,297 @@
+//! What kubectl prints, to the letter but for times, ages, identities and ports.
+
+use super::{Monitor, SOON, Stage, ca_config_map, monitor, ninety_days, of_ninety_days, text_secret};
+use anyhow::{Result, ensure};
+use certmon_e2e::sinks::{Answer, HttpSink};
+use certmon_e2e::{Authority, Cluster, Leaf, egress_policy, tls::TlsServer, wait_for};
+use serde_json::{Value, json};
+
+/// Everything that differs from run to run.
+const FILTERS: [(&str, &str); 11] = [
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "[time]"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\dZ", "[minute]"),
+    (r"\d{4}-\d\d-\d\d", "[date]"),
+    (r"(?m)^(  UID: +)\S+", "$1[uid]"),
+    (r"(?m)^(  Resource Version: +)\S+", "$1[version]"),
+    (r"serial [0-9a-f:]+", "serial [serial]"),
+    (r"127\.0\.0\.1:\d+", "127.0.0.1:[port]"),
+    (r"(Port: +)\d+", "$1[port]"),
+    (r" [\dm]+s +certmon.dev/operator", " [age]  certmon.dev/operator"),
+    (r"(?m)^[\dm]+s +(Normal|Warning)", "[age]  $1"),
+    (r"(?m)^(shop .*?) +[\dm]+s( +|$)", "$1   [age]   "),
+];
+
+fn tls_source() -> Value {
+    json!([{ "name": "tls-secrets", "secrets": {} }])
+}
+
+/// Waits for what the monitor must say and for its Events, then takes everything that people look at.
+async fn snapshot(stage: &Stage, name: &str, wanted: impl Fn(&Monitor) -> bool, reasons: &[&str]) -> Result<Monitor> {
+    let monitor = stage.until("shop", name, wanted).await?;
+    if !reasons.is_empty() {
+        stage.events(reasons).await?;
+    }
+    let get = stage.kubectl(&["get", "certmon"]).await?;
+    let wide = stage.kubectl(&["get", "certmon", "-o", "wide"]).await?;
+    let describe = stage.kubectl(&["describe", "certmon", "shop"]).await?;
+    let events = stage.kubectl(&["events", "--for", "certmon/shop"]).await?;
+    let shown = format!(
+        "$ kubectl get certmon\n{get}\n$ kubectl get certmon -o wide\n{wide}\n$ kubectl describe certmon shop\n{}\n$ kubectl \
+         events --for certmon/shop\n{}",
+        events_sorted(&describe, "Events:"),
+        events_sorted(&events, "LAST SEEN"),
+    );
+    let shown = shown.replace(stage.namespace.name(), "[namespace]");
+    insta::with_settings!({ filters => FILTERS, omit_expression => true }, { insta::assert_snapshot!(name, shown) });
+    Ok(monitor)
+}
+
+/// kubectl sorts Events by the second: within one, their order is by chance.
+fn events_sorted(text: &str, from: &str) -> String {
+    let Some(at) = text.find(from) else {
+        return text.to_owned();
+    };
+    let (before, events) = text.split_at(at);
+    let is_event = |line: &&str| line.contains("Normal ") || line.contains("Warning ");
+    let mut lines: Vec<&str> = events.lines().filter(is_event).collect();
+    // By what comes after the age.
+    let key = |line: &&str| {
+        line.find("Normal ")
+            .or_else(|| line.find("Warning "))
+            .map(|at| line[at..].to_owned())
+    };
+    lines.sort_by_key(key);
+    let heading: Vec<&str> = events.lines().filter(|line| !is_event(line)).collect();
+    format!("{before}{}\n{}\n", heading.join("\n"), lines.join("\n"))
+}
+
+#[tokio::test]
+async fn all_is_fine() -> Result<()> {
+    let stage = Stage::set("fine", |operator| operator).await?;
+    let authority = Authority::new("Story CA")?;
+    stage
+        .apply(&[
+            ninety_days(&authority, "shop-tls", "shop.example.com", 60)?,
+            ninety_days(&authority, "cart-tls", "cart.example.com", 80)?,
+            monitor("shop", &json!({ "sources": tls_source() })),
+        ])
+        .await?;
+    let fine = |monitor: &Monitor| monitor.says("Healthy", "True", "AllValid") && monitor.count("total") == 2;
+    snapshot(&stage, "all_is_fine", fine, &["MonitoringStarted"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_are_expiring() -> Result<()> {
+    let stage = Stage::set("expiring", |operator| operator).await?;
+    let authority = Authority::new("Story CA")?;
+    stage
+        .apply(&[
+            ninety_days(&authority, "checkout-tls", "checkout.example.com", 3)?,
+            ninety_days(&authority, "legacy-tls", "legacy.example.com", 15)?,
+            ninety_days(&authority, "shop-tls", "shop.example.com", 60)?,
+            monitor("shop", &json!({ "sources": tls_source() })),
+        ])
+        .await?;
+    let expiring = |monitor: &Monitor| monitor.count("critical") == 1 && monitor.count("warning") == 1;
+    let reasons = ["MonitoringStarted", "ExpiringSoon", "ExpiryCritical"];
+    snapshot(&stage, "two_are_expiring", expiring, &reasons).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_has_expired() -> Result<()> {
+    let stage = Stage::set("expired", |operator| operator).await?;
+    let authority = Authority::new("Story CA")?;
+    stage
+        .apply(&[
+            ninety_days(&authority, "old-tls", "old.example.com", -2)?,
+            ninety_days(&authority, "shop-tls", "shop.example.com", 60)?,
+            monitor("shop", &json!({ "sources": tls_source() })),
+        ])
+        .await?;
+    let expired = |monitor: &Monitor| monitor.says("Healthy", "False", "Expired") && monitor.count("total") == 2;
+    snapshot(&stage, "one_has_expired", expired, &["MonitoringStarted", "Expired"]).await?;
+    Ok(())
+}
+
+/// It was seen before, so that its last known end is told with it.
+#[tokio::test]
+async fn a_server_stops_answering() -> Result<()> {
+    let authority = Authority::new("Story CA")?;
+    let server =
+        TlsServer::start(&authority.issue(&Leaf::for_names(["shop.example.com"]).valid(of_ninety_days(60)))?).await?;
+    let port = server.port();
+    let stage = Stage::set("unreachable", |operator| operator.egress_policy(egress_policy([port]))).await?;
+    let endpoint = json!({ "host": "127.0.0.1", "port": port, "serverName": "shop.example.com" });
+    let spec = json!({
+        "sources": [{ "name": "public", "endpoints": [endpoint] }],
+        "probe": { "failureThreshold": 1 },
+        "trust": { "wellKnownCACertificates": "None", "caCertificateRefs": [{ "name": "story-ca" }] },
+    });
+    stage
+        .apply(&[ca_config_map("story-ca", &authority.pem()), monitor("shop", &spec)])
+        .await?;
+    stage
+        .until("shop", "AllValid", |monitor| {
+            monitor.says("Healthy", "True", "AllValid")
+        })
+        .await?;
+    drop(server);
+    stage.annotate("shop", "certmon.dev/check-requested-at=1").await?;
+    let gone = |monitor: &Monitor| {
+        monitor.says("Healthy", "False", "Unreachable") && monitor.0["status"]["lastHandledCheckRequest"] == "1"
+    };
+    snapshot(
+        &stage,
+        "a_server_stops_answering",
+        gone,
+        &["MonitoringStarted", "Unreachable"],
+    )
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sink_fails() -> Result<()> {
+    let slack = HttpSink::slack().await?;
+    slack.answer_always(Answer::status(404).body("no_service"));
+    let stage = Stage::set("sinkfails", |operator| {
+        operator.egress_policy(egress_policy([slack.port()]))
+    })
+    .await?;
+    let authority = Authority::new("Story CA")?;
+    let spec = json!({
+        "sources": tls_source(),
+        "sinks": [{ "name": "team", "slack": { "secretRef": { "name": "slack-hook" } } }],
+    });
+    let values = json!({ "url": slack.url("/services/T0/B0/x"), "ca.crt": slack.ca_pem() });
+    stage
+        .apply(&[
+            text_secret("slack-hook", "certmon.dev/slack", &values),
+            ninety_days(&authority, "legacy-tls", "legacy.example.com", 15)?,
+            monitor("shop", &spec),
+        ])
+        .await?;
+    let failing = |monitor: &Monitor| monitor.sink("team")["result"] == "Failing";
+    let reasons = ["MonitoringStarted", "ExpiringSoon", "DeliveryFailed"];
+    snapshot(&stage, "a_sink_fails", failing, &reasons).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_selected_but_something_near() -> Result<()> {
+    let stage = Stage::set("nothing", |operator| operator).await?;
+    let authority = Authority::new("Story CA")?;
+    let mut secret = ninety_days(&authority, "shop-tls", "shop.example.com", 60)?;
+    secret["metadata"]["labels"] = json!({ "app.kubernetes.io/part-of": "shop" });
+    let selector = json!({ "matchLabels": { "app.kubernetes.io/part-of": "shopp" } });
+    let sources = json!([{ "name": "tls-secrets", "secrets": { "selector": selector } }]);
+    stage
+        .apply(&[secret, monitor("shop", &json!({ "sources": sources }))])
+        .await?;
+    let nothing = |monitor: &Monitor| monitor.message("Healthy").contains("part-of=shop");
+    snapshot(
+        &stage,
+        "nothing_is_selected_but_something_near",
+        nothing,
+        &["NoCertificates"],
+    )
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_source_is_forbidden() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    cluster.crds().await?;
+    let without_secrets = |rules: &mut Vec<Value>| rules.retain(|rule| rule["resources"] != json!(["secrets"]));
+    let stage = Stage::on(cluster, "forbidden", without_secrets, |operator| operator).await?;
+    stage
+        .apply(&[monitor("shop", &json!({ "sources": tls_source() }))])
+        .await?;
+    let forbidden = |monitor: &Monitor| monitor.says("Ready", "False", "SourceForbidden");
+    snapshot(&stage, "a_source_is_forbidden", forbidden, &["SourceForbidden"]).await?;
+    Ok(())
+}
+
+/// What was known stays to be read; nothing new is found or told; what changed is told after it.
+#[tokio::test]
+async fn a_monitor_is_suspended_and_resumed() -> Result<()> {
+    let stage = Stage::set("suspended", |operator| operator).await?;
+    let authority = Authority::new("Story CA")?;
+    stage
+        .apply(&[
+            ninety_days(&authority, "shop-tls", "shop.example.com", 60)?,
+            monitor("shop", &json!({ "sources": tls_source() })),
+        ])
+        .await?;
+    stage
+        .until("shop", "AllValid", |monitor| {
+            monitor.says("Healthy", "True", "AllValid")
+        })
+        .await?;
+    stage
+        .apply(&[monitor("shop", &json!({ "sources": tls_source(), "suspend": true }))])
+        .await?;
+    let suspended = |monitor: &Monitor| monitor.says("Ready", "True", "Suspended");
+    snapshot(&stage, "a_monitor_is_suspended_and_resumed", suspended, &["Suspended"]).await?;
+    stage
+        .apply(&[
+            ninety_days(&authority, "old-tls", "old.example.com", -2)?,
+            monitor("shop", &json!({ "sources": tls_source(), "suspend": false })),
+        ])
+        .await?;
+    stage
+        .until("shop", "Expired", |monitor| monitor.says("Healthy", "False", "Expired"))
+        .await?;
+    stage.events(&["Resumed", "Expired"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn there_are_thirty_problems() -> Result<()> {
+    let stage = Stage::set("thirty", |operator| operator).await?;
+    let authority = Authority::new("Story CA")?;
+    let mut objects = Vec::new();
+    for number in 10..40 {
+        let name = format!("host-{number}.example.com");
+        objects.push(ninety_days(&authority, &format!("tls-{number}"), &name, -2)?);
+    }
+    stage.apply(&objects).await?;
+    stage
+        .apply(&[monitor("shop", &json!({ "sources": tls_source() }))])
+        .await?;
+    let thirty = |monitor: &Monitor| monitor.count("critical") == 30;
+    let monitor = stage.until("shop", "thirty problems", thirty).await?;
+    assert_eq!(monitor.problems().len(), 10);
+    wait_for("the Events that the budget allows", SOON, async || {
+        let events = stage.events(&["Expired"]).await?;
+        ensure!(events.matches("Expired: ").count() >= 10, "{events}");
+        Ok(())
+    })
+    .await?;
+    // Which of the thirty get their Event is the budget's business.
+    let describe = stage.kubectl(&["describe", "certmon", "shop"]).await?;
+    let status = describe.split("Events:").next().unwrap_or_default();
+    let get = stage.kubectl(&["get", "certmon", "-o", "wide"]).await?;
+    let shown = format!("{get}\n{status}").replace(stage.namespace.name(), "[namespace]");
+    insta::with_settings!({ filters => FILTERS, omit_expression => true }, {
+        insta::assert_snapshot!("there_are_thirty_problems", shown);
+    });
+    let bytes = serde_json::to_vec(&monitor.0["status"])?.len();
+    assert!(bytes <= 32 * 1024, "{bytes} bytes of status");
+    Ok(())
+}
+
+#[tokio::test]
+async fn kubectl_explains_a_threshold() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    cluster.crds().await?;
+    let said = cluster
+        .kubectl()?
+        .run(["explain", "certmon.spec.thresholds.warning"])
+        .await?;
+    insta::assert_snapshot!("kubectl_explains_a_threshold", said);
+    Ok(())
+}
