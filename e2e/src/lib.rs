@@ -3,7 +3,7 @@
 //! A test gets the control plane of its run from [`Cluster::shared`], a namespace of its own from
 //! [`Cluster::namespace`], and the operator as a process from [`OperatorBuilder`]. It acts through the real kubectl
 //! ([`Kubectl`]), Helm ([`Helm`]) or a client ([`Cluster::client`]), plays the world with [`tls`] servers and
-//! [`sinks`], and waits for conditions with [`wait_for`]. Nothing here sleeps for a fixed time, and whatever was
+//! [`sinks`], bad days with a [`proxy`], and waits for conditions with [`wait_for`]. Nothing here sleeps for a fixed time, and whatever was
 //! started dies with the run, however the run ends ([`lifeline`]).
 //!
 //! ```no_run
@@ -45,6 +45,7 @@ mod kubeconfig;
 mod kubectl;
 pub mod lifeline;
 mod operator;
+pub mod proxy;
 pub mod sinks;
 pub mod tls;
 mod wait;
@@ -58,7 +59,7 @@ pub use helm::{Helm, HelmRelease};
 pub use http::get;
 pub use kubeconfig::{Access, write_kubeconfig};
 pub use kubectl::{Kubectl, Output};
-pub use operator::{Operator, OperatorBuilder, egress_policy};
+pub use operator::{KillSwitch, Operator, OperatorBuilder, egress_policy};
 pub use wait::wait_for;
 
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -45,6 +46,18 @@ impl OperatorBuilder {
             egress_policy: None,
             binary: None,
         }
+    }
+
+    /// The kubeconfig that it would run with.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Another kubeconfig, as one that goes through a [`Proxy`](crate::proxy::Proxy).
+    #[must_use]
+    pub fn with_kubeconfig(mut self, kubeconfig: &Path) -> Self {
+        kubeconfig.clone_into(&mut self.kubeconfig);
+        self
     }
 
     /// `--watch-namespace`; may be said several times.
@@ -98,7 +111,7 @@ impl OperatorBuilder {
             binary,
             folder,
             listen,
-            process,
+            process: Arc::new(Mutex::new(process)),
         })
     }
 
@@ -132,7 +145,25 @@ pub struct Operator {
     binary: PathBuf,
     folder: PathBuf,
     listen: SocketAddr,
-    process: Process,
+    process: Arc<Mutex<Process>>,
+}
+
+/// Kills an operator from wherever it is seen doing something.
+#[derive(Debug, Clone)]
+pub struct KillSwitch(Arc<Mutex<Process>>);
+
+impl KillSwitch {
+    /// `kill -9` of its present life, and waits for its end.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn kill(&self) -> Result<()> {
+        lock(&self.0).kill().map(|_status| ())
+    }
+}
+
+fn lock(process: &Mutex<Process>) -> MutexGuard<'_, Process> {
+    process.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Operator {
@@ -169,7 +200,7 @@ impl Operator {
 
     /// The process id, for measurements.
     pub fn id(&self) -> u32 {
-        self.process.id()
+        lock(&self.process).id()
     }
 
     /// All that it logged, of all its lives.
@@ -210,7 +241,7 @@ impl Operator {
     /// # Errors
     /// When the kernel refuses to tell.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.process.ended()
+        lock(&self.process).ended()
     }
 
     /// SIGTERM, and waits for the end.
@@ -218,7 +249,7 @@ impl Operator {
     /// # Errors
     /// When it hasn't ended after 25 s: with the end of its log.
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
-        self.process.terminate()?;
+        lock(&self.process).terminate()?;
         self.exit().await
     }
 
@@ -227,7 +258,10 @@ impl Operator {
     /// # Errors
     /// When it hasn't ended after 25 s: with the end of its log.
     pub async fn exit(&mut self) -> Result<ExitStatus> {
-        let ended = self.process.exit(EXIT).await;
+        let ended = wait_for("the operator to exit", EXIT, async || {
+            lock(&self.process).ended()?.ok_or_else(|| anyhow!("still running"))
+        })
+        .await;
         ended.with_context(|| format!("the end of its log:\n{}", self.log_end()))
     }
 
@@ -236,7 +270,7 @@ impl Operator {
     /// # Errors
     /// When the kernel refuses.
     pub fn kill(&mut self) -> Result<()> {
-        self.process.kill().map(|_status| ())
+        lock(&self.process).kill().map(|_status| ())
     }
 
     /// Starts it again with the same arguments and address, and on the same log; kills it first if it runs.
@@ -244,9 +278,15 @@ impl Operator {
     /// # Errors
     /// When it can't be started.
     pub fn restart(&mut self) -> Result<()> {
-        self.process.kill()?;
-        self.process = self.builder.spawn(&self.binary, &self.folder, self.listen)?;
+        let mut process = lock(&self.process);
+        process.kill()?;
+        *process = self.builder.spawn(&self.binary, &self.folder, self.listen)?;
         Ok(())
+    }
+
+    /// Kills it from elsewhere, this life or a later one.
+    pub fn kill_switch(&self) -> KillSwitch {
+        KillSwitch(Arc::clone(&self.process))
     }
 }
 

@@ -26,6 +26,12 @@ impl Task {
     pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(future))
     }
+
+    /// Ends it, and waits until it has let go of everything.
+    pub(crate) async fn end(mut self) {
+        self.0.abort();
+        let _cancelled = (&mut self.0).await;
+    }
 }
 
 impl Drop for Task {

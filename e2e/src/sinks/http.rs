@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::signature::SigningKey;
+use super::{Moment, Observer};
 use crate::tls::{ANY_PORT, Task, accept, acceptor_for, listen};
 use crate::{Authority, Leaf, wait_for};
 
@@ -122,6 +123,7 @@ struct State {
 struct Receiver {
     kind: Kind,
     state: Mutex<State>,
+    observer: Observer,
 }
 
 impl Receiver {
@@ -194,6 +196,7 @@ impl HttpSink {
         let receiver = Arc::new(Receiver {
             kind,
             state: Mutex::new(state),
+            observer: Observer::default(),
         });
         let shared = Arc::clone(&receiver);
         let task = accept(listener, move |stream| {
@@ -232,6 +235,11 @@ impl HttpSink {
         self.receiver.state().next.push_back(answer);
     }
 
+    /// Calls this at each of these moments.
+    pub fn observe(&self, observer: impl Fn(Moment) + Send + Sync + 'static) {
+        self.receiver.observer.set(observer);
+    }
+
     /// What arrived so far, oldest first.
     pub fn received(&self) -> Vec<Received> {
         self.receiver.state().received.clone()
@@ -258,6 +266,7 @@ impl HttpSink {
 }
 
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, receiver: Arc<Receiver>) {
+    receiver.observer.see(Moment::Accepted);
     let Ok(session) = acceptor.accept(stream).await else {
         return;
     };
@@ -296,6 +305,7 @@ async fn answer(request: Request<Incoming>, receiver: Arc<Receiver>) -> Result<R
         signature_fault,
     };
     let (answer, number) = receiver.record(message);
+    receiver.observer.see(Moment::Received);
     tokio::time::sleep(answer.delay).await;
     if answer.hangs_up {
         return Err(anyhow!("hangs up, as told"));

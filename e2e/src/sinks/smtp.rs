@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _,
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::{Moment, Observer};
 use crate::tls::{ANY_PORT, Task, accept, acceptor_for, listen};
 use crate::{Authority, Leaf, wait_for};
 
@@ -84,6 +85,7 @@ struct Relay {
     acceptor: NoDebug<TlsAcceptor>,
     script: Mutex<SmtpScript>,
     mails: Mutex<Vec<Mail>>,
+    observer: Observer,
 }
 
 struct NoDebug<T>(T);
@@ -121,6 +123,7 @@ impl SmtpSink {
             acceptor: NoDebug(acceptor),
             script: Mutex::new(SmtpScript::default()),
             mails: Mutex::new(Vec::new()),
+            observer: Observer::default(),
         });
         let shared = Arc::clone(&relay);
         let task = accept(listener, move |stream| {
@@ -153,6 +156,11 @@ impl SmtpSink {
         *lock(&self.relay.script) = script;
     }
 
+    /// Calls this at each of these moments.
+    pub fn observe(&self, observer: impl Fn(Moment) + Send + Sync + 'static) {
+        self.relay.observer.set(observer);
+    }
+
     /// What arrived so far, oldest first.
     pub fn mails(&self) -> Vec<Mail> {
         lock(&self.relay.mails).clone()
@@ -176,6 +184,7 @@ impl SmtpSink {
 }
 
 async fn converse(stream: TcpStream, relay: &Relay) -> Result<()> {
+    relay.observer.see(Moment::Accepted);
     let script = lock(&relay.script).clone();
     match relay.security {
         SmtpSecurity::None => Session::new(stream, relay, script, false).run(true).await.map(drop),
@@ -398,6 +407,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             to: self.to.clone(),
             data,
         });
+        self.relay.observer.see(Moment::Received);
         self.say_at(Stage::Final, "250 2.0.0 taken").await
     }
 }

@@ -8,5 +8,7 @@ mod chart;
 mod controlplane;
 mod crds;
 mod demo;
+mod faults;
+mod kill;
 mod manifests;
 mod stories;

@@ -5,7 +5,7 @@ mod ingresses;
 mod secrets;
 mod seen;
 mod sink_faults;
-mod sinks;
+pub(crate) mod sinks;
 mod trust;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};

@@ -7,7 +7,7 @@ use certmon_e2e::{Authority, egress_policy};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub(crate) const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A resolve waits for the sink's last message to be a minute old.
 const RESOLVED: Duration = Duration::from_secs(90);
