@@ -88,7 +88,13 @@ pub struct Proxy {
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("Proxy").field(&self.address).finish()
+        let requests = lock(&self.shared.requests);
+        let asked = requests.iter().map(|request| request.to_string());
+        formatter
+            .debug_tuple("Proxy")
+            .field(&self.address)
+            .field(&asked.collect::<Vec<_>>())
+            .finish()
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a request asks for, in the API server's words.
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 use hyper::Method;
 use hyper::body::Bytes;
@@ -69,6 +71,13 @@ impl Request {
     }
 }
 
+impl fmt::Display for Request {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (at, verb, resource, name) = (self.at.format("%T%.3f"), self.verb, &self.resource, &self.name);
+        write!(formatter, "{at} {verb} {resource} {name}?{}", self.query)
+    }
+}
+
 /// Which requests are meant.
 #[derive(Debug, Clone)]
 pub struct Matching {
@@ -103,7 +112,8 @@ impl Matching {
         self
     }
 
-    pub(super) fn is(&self, request: &Request) -> bool {
+    /// Whether a request is one of them.
+    pub fn is(&self, request: &Request) -> bool {
         self.verbs.contains(&request.verb)
             && self.resource == request.resource
             && self.name.as_ref().is_none_or(|name| *name == request.name)

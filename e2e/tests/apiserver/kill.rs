@@ -91,7 +91,7 @@ impl Trap {
         }
         let ledger = request.json();
         let monitor = ledger["metadata"]["name"].as_str()?.to_owned();
-        let has_intent = ledger["spec"]["state"]["sinks"]["team"]["intent"].is_object();
+        let has_intent = ledger["state"]["sinks"]["team"]["intent"].is_object();
         let had_intent = lock(&self.intents).contains(&monitor);
         let point = match (step, has_intent, had_intent) {
             (Step::Request, true, _) => Point::BeforeTheIntent,
@@ -117,7 +117,7 @@ struct Loop {
     sprung: mpsc::UnboundedReceiver<String>,
     receivers: BTreeMap<String, Receiver>,
     authority: Authority,
-    _proxy: Proxy,
+    proxy: Proxy,
 }
 
 impl Loop {
@@ -162,7 +162,7 @@ impl Loop {
             sprung,
             receivers,
             authority: Authority::new("Kill CA")?,
-            _proxy: proxy,
+            proxy,
         })
     }
 
@@ -190,7 +190,7 @@ impl Loop {
         let path = format!("/apis/certmon.dev/v1alpha1/namespaces/{namespace}/alertledgers/{monitor}");
         let request = hyper::Request::get(path).body(Vec::new())?;
         let object: Value = self.stage.namespace.client().request(request).await?;
-        Ok(object["spec"]["state"].clone())
+        Ok(object["state"].clone())
     }
 
     /// Waits for the next kill, and starts the operator again.
@@ -198,7 +198,8 @@ impl Loop {
         let sprung = timeout(within, self.sprung.recv()).await;
         sprung.map_err(|_elapsed| {
             let armed = lock(&self.trap.armed);
-            anyhow!("no kill in {within:?}; armed: {armed:?}\n{}", self.stage.operator.log())
+            let log = self.stage.operator.log();
+            anyhow!("no kill in {within:?}; armed: {armed:?}\n{:#?}\n{log}", self.proxy)
         })?;
         self.restart()
     }
@@ -288,7 +289,10 @@ impl Loop {
             .await?;
             let arrivals = self.receivers[name].arrivals().split_off(before[name]);
             same(&arrivals, kind.requests_of_an_end()).with_context(|| name.clone())?;
-            ensure!(arrivals.iter().any(|one| one.says("renewed")), "{name}: {arrivals:#?}");
+            ensure!(
+                arrivals.iter().any(|one| one.says("new certificate")),
+                "{name}: {arrivals:#?}"
+            );
         }
         Ok(())
     }

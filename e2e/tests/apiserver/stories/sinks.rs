@@ -17,7 +17,7 @@ fn slack_secret(name: &str, slack: &HttpSink) -> Value {
     text_secret(name, "certmon.dev/slack", &values)
 }
 
-fn webhook_secret(name: &str, hook: &HttpSink) -> Value {
+pub(crate) fn webhook_secret(name: &str, hook: &HttpSink) -> Value {
     let values = json!({ "url": hook.url("/hook"), "signingKey": KEY, "ca.crt": hook.ca_pem() });
     text_secret(name, "certmon.dev/webhook", &values)
 }
@@ -42,7 +42,7 @@ fn email_sink(name: &str, secret: &str) -> Value {
     json!({ "name": name, "email": { "to": ["oncall@example.com", "team@example.com"], "secretRef": { "name": secret } } })
 }
 
-fn webhook_sink(name: &str, secret: &str) -> Value {
+pub(crate) fn webhook_sink(name: &str, secret: &str) -> Value {
     json!({ "name": name, "webhook": { "secretRef": { "name": secret } } })
 }
 
@@ -65,7 +65,7 @@ fn relay_credentials() -> SmtpScript {
 }
 
 /// The status and id of each alert of a Native body.
-fn alerts(body: &Value) -> Vec<(&str, &str)> {
+pub(crate) fn alerts(body: &Value) -> Vec<(&str, &str)> {
     let alerts = body["alerts"].as_array();
     alerts
         .into_iter()
