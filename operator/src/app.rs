@@ -5,7 +5,7 @@ use crate::{
     args::Run,
     clock::{Clock, SystemClock},
     engine::{Engine, Seams, Settings},
-    kubernetes::{Kubernetes, MANAGER},
+    kubernetes::{self, Kubernetes, MANAGER},
     metrics::Metrics,
     watch::{WatchCounters, Watches},
     world::Wanted,
@@ -16,7 +16,7 @@ use certmon_egress::{Egress, OwnAddresses, Policy, Resolver};
 use certmon_notify::Sinks;
 use certmon_probe::TlsProbe;
 use kube::{
-    Client, Config,
+    Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -52,7 +52,7 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
         .context("--smtp-helo")?;
     let config = kube_config(&args).await?;
     let api_server = config.cluster_url.clone();
-    let client = Client::try_from(config).context("the Kubernetes client can't be made")?;
+    let client = kubernetes::connect(config).context("the Kubernetes client can't be made")?;
     let resolver = match args.dns_server {
         Some(server) => Resolver::server(server),
         None => Resolver::system(),

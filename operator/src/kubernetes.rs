@@ -6,13 +6,19 @@ use certmon_core::ledger::{LEDGER_VERSION, Ledger};
 use certmon_crd::{AlertLedger, AlertLedgerContent, CertificateMonitor, CertificateMonitorStatus, GROUP, VERSION};
 use certmon_notify::SinkSecret;
 use futures::future::{BoxFuture, FutureExt};
+use http::{
+    Response,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
+use http_body_util::{BodyExt, Full};
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference},
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client,
+    Api, Client, Config,
     api::{Patch, PatchParams, PostParams},
+    client::{ClientBuilder, DynBody},
     core::Request,
 };
 use serde::Deserialize;
@@ -23,6 +29,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
+use tower::util::MapResponseLayer;
 use zeroize::Zeroizing;
 
 /// Who writes, in `metadata.managedFields` and as Events' reporter.
@@ -56,6 +63,41 @@ impl Kubernetes {
 
     fn ledgers(&self, key: &Key) -> Api<AlertLedger> {
         Api::namespaced(self.client.clone(), &key.namespace)
+    }
+}
+
+/// With these a pause is asked for.
+const THROTTLED: [u16; 2] = [429, 503];
+
+/// A client of this API server. Where the server is too busy it says so in a line of text and the pause in a header, which
+/// the client's errors don't have: here that becomes the `Status` that other refusals are.
+///
+/// # Errors
+/// When the client can't be made.
+pub fn connect(config: Config) -> Result<Client, kube::Error> {
+    let builder = ClientBuilder::try_from(config)?;
+    Ok(builder.with_layer(&MapResponseLayer::new(with_pause)).build())
+}
+
+fn with_pause(response: Response<Box<DynBody>>) -> Response<Box<DynBody>> {
+    let (head, body) = response.into_parts();
+    let is_json = head
+        .headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|type_| type_.as_bytes().starts_with(b"application/json"));
+    let pause = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let seconds: Option<u32> = pause.and_then(|value| value.parse().ok());
+    match seconds {
+        Some(seconds) if !is_json && THROTTLED.contains(&head.status.as_u16()) => {
+            let status = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "code": head.status.as_u16(), "message": "", "reason": "",
+                "details": { "retryAfterSeconds": seconds },
+            });
+            let own = Full::from(status.to_string()).map_err(|never| match never {});
+            Response::from_parts(head, Box::new(own))
+        }
+        _ => Response::from_parts(head, body),
     }
 }
 
