@@ -457,3 +457,6 @@ fn short(error: &kube::Error) -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests;
