@@ -4,7 +4,7 @@ use crate::{
     cluster::{Key, LedgerObject, MonitorRef},
     controller::{
         judge::Paths,
-        resolve::{Resolved, Watched},
+        resolve::{Resolved, Trouble, Watched},
         spec::{Parsed, SecretChoice, SourceKind},
         status::Stalled,
         trust::TrustBook,
@@ -21,7 +21,7 @@ use certmon_core::{
 };
 use certmon_crd::{CertificateMonitorStatus, TrustRefKind};
 use certmon_notify::SinkFault;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -56,7 +56,24 @@ impl Attempt {
     pub(super) fn may_start(&self, now: DateTime<Utc>) -> bool {
         !self.in_flight && self.not_before.is_none_or(|at| at <= now)
     }
+
+    /// When it is tried again; a turn before that must not forget it.
+    pub(super) fn waits_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.not_before.filter(|at| !self.in_flight && *at > now)
+    }
+
+    /// It worked. Returns whether it had not for a while.
+    pub(super) fn works(&mut self) -> bool {
+        std::mem::take(self).failures >= ABSENCE
+    }
 }
+
+/// So many failures in a row are an absence: what happened meanwhile is not known when the first call succeeds.
+const ABSENCE: u32 = 3;
+/// A watch that is open again brings what it missed within this.
+const CATCHES_UP: TimeDelta = TimeDelta::seconds(1);
+/// A watch tries again within this, if it ever will.
+const SEES_AGAIN: TimeDelta = TimeDelta::seconds(45);
 
 /// What is known of one sink, beside the ledger.
 #[derive(Debug, Default)]
@@ -129,6 +146,10 @@ pub(super) struct Monitored {
     pub(super) ready: bool,
     /// Since when the sources have not been read completely, and nothing is known to be wrong with them.
     pub(super) reading_since: Option<DateTime<Utc>>,
+    /// When the API server, or the last watch that was missing, came back after an absence.
+    pub(super) back: Option<DateTime<Utc>>,
+    /// A source can't be watched now.
+    pub(super) blind: bool,
     pub(super) status: Option<CertificateMonitorStatus>,
     pub(super) writing: Attempt,
     pub(super) recent_writes: Vec<DateTime<Utc>>,
@@ -183,6 +204,25 @@ impl EventBudget {
 }
 
 impl Monitored {
+    /// Takes in whether every source is watched.
+    pub(super) fn see(&mut self, resolved: &Resolved, now: DateTime<Utc>) {
+        let unavailable = |trouble: &Trouble| matches!(trouble, Trouble::Unavailable(_));
+        let blind = resolved
+            .sources
+            .iter()
+            .any(|source| source.trouble.as_ref().is_some_and(unavailable));
+        if std::mem::replace(&mut self.blind, blind) && !blind && self.back.is_some() {
+            self.back = Some(now);
+        }
+    }
+
+    /// Until when nothing new is said: the API server is back, and what is known is not yet the truth of now. A source that
+    /// stays away doesn't hold it up for ever.
+    pub(super) fn catches_up(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let until = self.back? + if self.blind { SEES_AGAIN } else { CATCHES_UP };
+        (now < until).then_some(until)
+    }
+
     pub(super) fn new(reference: MonitorRef, now: DateTime<Utc>) -> Self {
         Self {
             reference,
@@ -205,6 +245,8 @@ impl Monitored {
             paths: Paths::new(),
             ready: false,
             reading_since: None,
+            back: None,
+            blind: false,
             status: None,
             writing: Attempt::default(),
             recent_writes: Vec::new(),

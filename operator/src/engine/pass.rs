@@ -59,6 +59,9 @@ impl Engine {
         self.take_requests(key, &object, now);
         self.refresh_trust(key, &parsed);
         let resolved = self.resolve(key, &parsed);
+        if let Some(state) = self.monitors.get_mut(key) {
+            state.see(&resolved, now);
+        }
         self.sync_targets(key, &parsed, &resolved, now);
         let judged = self.judge(key, &parsed, &resolved, now);
         let sightings = if parsed.suspended {

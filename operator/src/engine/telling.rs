@@ -100,6 +100,9 @@ impl Engine {
         if state.sinks.get(&*sink.manners.name).is_some_and(on_its_way) {
             return Some(Decision::Blocked);
         }
+        if let Some(until) = state.catches_up(now).filter(|_| intent.is_none()) {
+            return Some(Decision::Wait(until));
+        }
         self.with_context(state, sink, &object.uid, &object.resource_version, now, |context| {
             delivery::decide(&state.book, context, now)
         })

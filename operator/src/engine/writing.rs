@@ -128,6 +128,10 @@ impl Engine {
             return;
         };
         if !state.reading.may_start(now) || state.putting.in_flight {
+            if let Some(at) = state.reading.waits_until(now) {
+                state.wake_at(at);
+                self.rearm(key);
+            }
             return;
         }
         state.reading.in_flight = true;
@@ -143,7 +147,7 @@ impl Engine {
         let Some(state) = self.same(key, uid) else { return };
         match result {
             Ok(object) => {
-                state.reading = Attempt::default();
+                state.back = state.reading.works().then_some(now).or(state.back);
                 let fresh = object.as_ref().map(|object| object.ledger.clone()).unwrap_or_default();
                 state.restore(fresh, now);
                 state.stored = object.map_or(Stored::Missing, |object| Stored::Object(Box::new(object)));
@@ -175,6 +179,9 @@ impl Engine {
             Stored::Missing => even_empty || state.book != Ledger::default(),
             Stored::Object(object) => object.ledger != state.book || !state.owns(object),
         };
+        if needed && let Some(at) = state.putting.waits_until(now) {
+            state.wake_at(at);
+        }
         if !needed || !state.putting.may_start(now) || state.reading.in_flight {
             return;
         }
@@ -199,7 +206,7 @@ impl Engine {
         let Some(state) = self.same(key, uid) else { return };
         match result {
             Ok(object) => {
-                state.putting = Attempt::default();
+                state.back = state.putting.works().then_some(now).or(state.back);
                 state.unrecorded.drain(..state.recording.min(state.unrecorded.len()));
                 state.stored = Stored::Object(Box::new(object));
                 let transitions = std::mem::take(&mut state.transitions);
@@ -266,7 +273,7 @@ impl Engine {
         let Some(state) = self.same(key, uid) else { return };
         match result {
             Ok(()) => {
-                state.writing = Attempt::default();
+                state.back = state.writing.works().then_some(now).or(state.back);
                 state.status = Some(status);
                 self.dirty.insert(key.clone());
             }
