@@ -7,7 +7,7 @@ use crate::{
     engine::{Engine, Seams, Settings},
     kubernetes::{Kubernetes, MANAGER},
     metrics::Metrics,
-    watch::{WatchCounters, Watches},
+    watch::Watches,
     world::Wanted,
 };
 use anyhow::{Context, bail};
@@ -86,7 +86,7 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
     let (events, received) = mpsc::channel(EVENTS);
     let (wanted, asked) = watch::channel(Arc::new(Wanted::default()));
     let engine = Engine::new(seams, settings, metrics.clone(), wanted);
-    let watches = Watches::new(client, scope, events, Arc::new(WatchCounters::default()));
+    let watches = Watches::new(client, scope, events, metrics.watch_restarts.clone());
     let mut parts = JoinSet::new();
     let engine_stop = stop.clone();
     parts.spawn(async move {

@@ -15,9 +15,9 @@ use crate::{
     clock::Clock,
     cluster::{Cluster, Key},
     metrics::Metrics,
-    world::{Touched, Wanted, World, WorldEvent},
+    world::{Touched, Wanted, WatchState, World, WorldEvent},
 };
-use certmon_core::trust::Anchors;
+use certmon_core::{reason::Reason, trust::Anchors};
 use certmon_notify::Sink;
 use certmon_probe::Probe;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -175,6 +175,13 @@ impl Engine {
 
     /// Takes one event in, and marks whom it concerns.
     fn take(&mut self, event: WorldEvent) {
+        if let WorldEvent::State(id, state) = &event {
+            match state {
+                WatchState::Working => {}
+                WatchState::Forbidden => self.metrics.source_failed(id.kind(), Reason::SourceForbidden),
+                WatchState::Unavailable => self.metrics.source_failed(id.kind(), Reason::SourceUnavailable),
+            }
+        }
         for touched in self.world.apply(event) {
             match touched {
                 Touched::Nothing => {}
@@ -255,7 +262,9 @@ impl Engine {
 
     /// One monitor's panic is that monitor's trouble.
     fn contained_pass(&mut self, key: &Key) {
+        let began = Instant::now();
         let passed = std::panic::catch_unwind(AssertUnwindSafe(|| self.pass(key)));
+        self.metrics.reconcile_duration.observe(began.elapsed().as_secs_f64());
         if passed.is_err() {
             tracing::error!(monitor = %key, "going over a monitor panicked; this is a fault of certmon's, please report it");
             self.metrics.panics.inc();

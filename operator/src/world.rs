@@ -8,7 +8,7 @@ pub use objects::{
     Ingress, IngressAddress, IngressTls, Labels, Monitor, Seen, SinkSecretVersion, StoredSecret, TrustKind,
     TrustObject, WatchId, WatchState, WorldEvent,
 };
-pub use wanted::{KeyFilter, Wanted};
+pub use wanted::{KeyFilter, MOST_TYPES, Wanted};
 
 use crate::cluster::Key;
 use std::{
@@ -157,6 +157,13 @@ impl World {
     #[must_use]
     pub fn wanted(&self) -> &Arc<Wanted> {
         &self.wanted
+    }
+
+    /// A watch that monitors ask for and that [`Wanted::limit`] leaves out.
+    #[must_use]
+    pub fn leaves_out(&self, id: &WatchId) -> bool {
+        matches!(id, WatchId::Secrets { type_ }
+            if self.wanted.secrets.len() >= MOST_TYPES && !self.wanted.secrets.contains_key(type_))
     }
 
     /// How the watch does, as far as `namespace` is concerned: `None` until its first complete list of what is wanted there.

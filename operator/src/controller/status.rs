@@ -8,6 +8,7 @@ use super::resolve::{Resolved, SourceReport};
 use certmon_core::{
     certificate::Fingerprint,
     delivery::SinkResult,
+    dial::DialProblem,
     finding::{Severity, Sighting},
     place::Place,
     text::PeerText,
@@ -37,6 +38,8 @@ pub struct Report<'a> {
     pub trust_problem: Option<&'a str>,
     /// Every place that counts.
     pub places: &'a [PlaceReport],
+    /// Why less is dialled than could be.
+    pub less_dialled: &'a BTreeMap<Place, DialProblem>,
     /// What is wrong, worst first.
     pub findings: &'a [FindingReport<'a>],
     /// The sinks, in the spec's order.
@@ -76,6 +79,8 @@ pub struct Leaf {
     pub fingerprint: Fingerprint,
     /// Its name.
     pub name: PeerText,
+    /// Its beginning.
+    pub not_before: DateTime<Utc>,
     /// Its end.
     pub not_after: DateTime<Utc>,
 }
@@ -148,7 +153,7 @@ fn facts(report: &Report<'_>) -> crd::CertificateMonitorStatus {
             .take(MOST_PROBLEMS)
             .map(|finding| problem(report, finding))
             .collect(),
-        sources: report.resolved.sources.iter().map(source).collect(),
+        sources: report.resolved.sources.iter().map(|of| source(of, report)).collect(),
         sinks: report.sinks.iter().map(sink).collect(),
         ..crd::CertificateMonitorStatus::default()
     }
@@ -246,12 +251,13 @@ fn severity(severity: Severity) -> crd::Severity {
     }
 }
 
-fn source(source: &SourceReport) -> crd::SourceState {
+fn source(source: &SourceReport, report: &Report<'_>) -> crd::SourceState {
     let problem = source
         .trouble
         .as_ref()
         .map(|trouble| trouble.text().to_owned())
-        .or_else(|| source.hint.clone());
+        .or_else(|| source.hint.clone())
+        .or_else(|| text::less_dialled(source, report.less_dialled));
     crd::SourceState {
         name: source.name.to_string(),
         selected: u32::try_from(source.places.len()).unwrap_or(u32::MAX),

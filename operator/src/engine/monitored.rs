@@ -311,6 +311,7 @@ pub(super) fn wanted(world: &World) -> Wanted {
                 .insert(namespace.clone());
         }
     }
+    wanted.limit();
     wanted
 }
 

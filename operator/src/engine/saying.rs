@@ -26,7 +26,7 @@ use certmon_core::{
     silence,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A monitor whose going over panicked is left alone for so long.
 const QUARANTINE: TimeDelta = TimeDelta::minutes(10);
@@ -64,6 +64,7 @@ impl Engine {
             resolved,
             trust_problem: state.trust.problem.as_deref(),
             places: &judged.places,
+            less_dialled: &judged.less_dialled,
             silenced: findings.iter().filter(|finding| finding.silenced).count(),
             findings: &findings,
             sinks: &sinks,
@@ -199,6 +200,7 @@ impl Engine {
             resolved: &resolved,
             trust_problem: None,
             places: &[],
+            less_dialled: &BTreeMap::new(),
             findings: &[],
             sinks: &[],
             silenced: 0,

@@ -32,6 +32,21 @@ pub enum WatchId {
     },
 }
 
+impl WatchId {
+    /// The kind of what is watched, for metrics.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Monitors => "CertificateMonitor",
+            Self::Secrets { .. } | Self::Secret(_) | Self::SinkSecrets { .. } | Self::Trust(TrustKind::Secret, _) => {
+                "Secret"
+            }
+            Self::Ingresses => "Ingress",
+            Self::Trust(TrustKind::ConfigMap, _) => "ConfigMap",
+        }
+    }
+}
+
 /// What a trust reference points at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TrustKind {
