@@ -8,5 +8,6 @@ mod chart;
 mod controlplane;
 mod crds;
 mod demo;
+mod documents;
 mod manifests;
 mod stories;
