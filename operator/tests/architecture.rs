@@ -218,9 +218,10 @@ fn the_rules_of_crates_reject() {
 
 /// The modules of `operator/src` from the ground up: each may use what stands in a line above its own. A child that isn't
 /// named belongs to its parent.
-const RANKS: [&[&str]; 9] = [
+const RANKS: [&[&str]; 10] = [
     &["args", "clock", "cluster", "explain"],
     &["telemetry", "kubernetes", "world", "controller/spec"],
+    &["controller/hint"],
     &["watch", "controller/resolve", "controller/trust"],
     &["controller/status"],
     &["controller/judge"],

@@ -1,6 +1,6 @@
 //! Why a source selects nothing, and what is near: a selector that matches nothing is never silent.
 
-use super::{resolve::count, spec::SecretChoice};
+use super::spec::SecretChoice;
 use crate::world::{StoredSecret, World};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,4 +51,14 @@ pub fn any_of(types: &BTreeSet<Box<str>>) -> String {
 
 fn common_prefix(a: &str, b: &str) -> usize {
     a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count()
+}
+
+/// "1 Secret", "2 Secrets".
+#[must_use]
+pub fn count(number: usize, noun: &str) -> String {
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
 }

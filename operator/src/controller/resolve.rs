@@ -450,13 +450,3 @@ fn chosen_values<'a>(secret: &'a StoredSecret, choice: &SecretChoice) -> Vec<(&'
     });
     chosen.map(|(key, value)| (&**key, value)).collect()
 }
-
-/// "1 Secret", "2 Secrets".
-#[must_use]
-pub fn count(number: usize, noun: &str) -> String {
-    if number == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{number} {noun}s")
-    }
-}

@@ -9,8 +9,9 @@ use super::{
 use crate::{
     cluster::Key,
     controller::{
+        hint::count,
         judge::Judged,
-        resolve::{Resolved, count},
+        resolve::Resolved,
         spec::{self, Parsed},
         status::{self, FindingReport, Report, SinkReport, Stalled},
     },

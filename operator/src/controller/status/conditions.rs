@@ -1,7 +1,7 @@
 //! `Ready`, `Healthy`, `Notified`, and while they are true `Reconciling` and `Stalled`.
 
 use super::{Report, SinkReport, Stalled, text};
-use crate::controller::resolve::{Trouble, count};
+use crate::controller::{hint::count, resolve::Trouble};
 use certmon_core::{delivery::SinkResult, reason::Reason};
 use certmon_crd::CertificateCounts;
 use chrono::{DateTime, Utc};

@@ -1,7 +1,7 @@
 //! Sentences and lines of the status.
 
 use super::{FindingReport, MOST_LINES, Report};
-use crate::controller::resolve::{SourceReport, count};
+use crate::controller::{hint::count, resolve::SourceReport};
 use certmon_core::{
     delivery::SinkResult,
     dial::DialProblem,
