@@ -59,7 +59,11 @@ fn killed(after: TimeDelta, unseen: bool) -> (Vec<Arrival>, usize) {
         stage.restart().await;
         sleep_until(stage.clock.instant(hours(2))).await;
         let broken = stage.broken();
-        assert!(broken.is_empty(), "killed after {after}: {broken:#?}\n{}", stage.timeline.text());
+        assert!(
+            broken.is_empty(),
+            "killed after {after}: {broken:#?}\n{}",
+            stage.timeline.text()
+        );
         let arrivals = stage.sinks.arrivals();
         let heard = heard(&arrivals).remove("hook").unwrap_or_default();
         let repeated = arrivals.len() - heard.len();
@@ -80,9 +84,15 @@ fn killed_at_any_millisecond_nothing_is_lost_and_what_comes_twice_is_the_same() 
         repetitions += repeated;
         // What was never sent needs no end; what was, or may have been, has one.
         let (heard, _) = killed(after, true);
-        assert!(heard.is_empty() || gists(&heard) == undisturbed, "killed after {after}: {heard:#?}");
+        assert!(
+            heard.is_empty() || gists(&heard) == undisturbed,
+            "killed after {after}: {heard:#?}"
+        );
     }
-    assert!(repetitions > 10, "the message was on the wire only {repetitions} times when the operator was killed");
+    assert!(
+        repetitions > 10,
+        "the message was on the wire only {repetitions} times when the operator was killed"
+    );
 }
 
 #[test]

@@ -75,6 +75,9 @@ impl State {
         }
         for watcher in self.watchers.values() {
             for event in events(&self.objects, &watcher.wanted) {
+                if self.forbidden && is_about_secrets(&event) {
+                    continue;
+                }
                 // A process that was killed doesn't listen.
                 let _ = watcher.events.try_send(event);
             }
@@ -325,6 +328,14 @@ impl Api {
         tokio::time::sleep(CALL).await;
         self.with(|state| if state.away { Err(unavailable()) } else { with(state) })
     }
+}
+
+fn is_about_secrets(event: &WorldEvent) -> bool {
+    use WorldEvent::{Applied, Deleted};
+    matches!(
+        event,
+        Applied(WatchId::Secrets { .. }, _) | Deleted(WatchId::Secrets { .. }, _)
+    )
 }
 
 fn is_asked_for_anew(id: &WatchId, before: &Wanted, now: &Wanted) -> bool {
