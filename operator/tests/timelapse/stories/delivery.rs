@@ -44,7 +44,7 @@ and not what was true yesterday.",
         stage.secret("api-tls", &days("api.example.com", 0, 90));
     })
     .at(day(1), "the sink is back", |stage| {
-        stage.sinks.set("hook", Answer::Accepts)
+        stage.sinks.set("hook", Answer::Accepts);
     })
     .quiet(day(1) + hours(1), day(3))
     .end(day(4))

@@ -59,7 +59,7 @@ the certificate that was seen last expires on time, in the server's absence. The
         stage.servers.set(WWW, Serves::Fails(ProbeFailure::Refused));
     })
     .at(day(7), "it answers again, with a new certificate", |stage| {
-        up(stage, 7, 97)
+        up(stage, 7, 97);
     })
     .quiet(day(7) + hours(6), day(12))
     .tell();

@@ -78,7 +78,7 @@ meanwhile is never spoken of.",
         },
     )
     .at(day(1), "one is renewed", |stage| {
-        stage.secret("api-tls", &days("api.example.com", 1, 91))
+        stage.secret("api-tls", &days("api.example.com", 1, 91));
     })
     .end(day(2) + hours(3))
     .tell();
@@ -105,7 +105,7 @@ again. When it is taken out again, it isn't told of the end.",
         stage.secret("shop-tls", &days("shop.example.com", 0, 90));
     })
     .at(hours(12), "the second sink is taken out", |stage| {
-        stage.monitor(SECRETS)
+        stage.monitor(SECRETS);
     })
     .at(hours(15), "the other certificate is renewed", |stage| {
         stage.secret("api-tls", &days("api.example.com", 0, 90));
@@ -184,7 +184,7 @@ come: the ledger is taken over with what was told, so that the sink isn't told a
         stage.monitor(SECRETS);
     })
     .at(hours(5), "the monitor is deleted", |stage| {
-        stage.api.delete_monitor(&monitor_key())
+        stage.api.delete_monitor(&monitor_key());
     })
     .quiet(hours(5) + minutes(10), hours(6))
     .at(hours(6), "it is made again", |stage| stage.monitor(SECRETS))
