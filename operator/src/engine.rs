@@ -303,6 +303,19 @@ impl Engine {
                     break;
                 }
             }
+            self.record_outcomes();
+        }
+    }
+
+    /// While it drains: what a delivery came to is still written down, so that whoever comes next need not send it again.
+    fn record_outcomes(&mut self) {
+        while let Some(key) = self.dirty.pop_first() {
+            let state = self.monitors.get(&key).filter(|state| !state.unrecorded.is_empty());
+            match state.map(|state| &state.stored) {
+                Some(monitored::Stored::Unread) => self.read_ledger(&key),
+                Some(_) => self.put_ledger(&key, false),
+                None => {}
+            }
         }
     }
 }

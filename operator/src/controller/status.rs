@@ -30,6 +30,8 @@ pub struct Report<'a> {
     pub generation: i64,
     /// Why the spec can't be used, or the monitor can't be gone over.
     pub stalled: Option<Stalled>,
+    /// Since the start a source could not be read: what was counted before counts still.
+    pub unread: bool,
     /// `spec.suspend`.
     pub suspended: bool,
     /// What is watched.
@@ -125,6 +127,7 @@ pub fn build(
         // What was known stays as it was.
         (Some(_), _, Some(old)) | (None, true, Some(old)) => old.clone(),
         (Some(_), _, None) | (None, true, None) => crd::CertificateMonitorStatus::default(),
+        (None, false, Some(old)) if report.unread => counted_before(facts(report), old),
         (None, false, _) => facts(report),
     };
     new.observed_generation = Some(report.generation);
@@ -141,6 +144,21 @@ pub fn build(
         new.summary = text::summary(report, &counts, &new);
     }
     fit(&mut new);
+    new
+}
+
+/// Numbers and names of what nobody could look at since.
+fn counted_before(
+    mut new: crd::CertificateMonitorStatus,
+    old: &crd::CertificateMonitorStatus,
+) -> crd::CertificateMonitorStatus {
+    new.certificates = old.certificates;
+    new.next_expiry.clone_from(&old.next_expiry);
+    for source in &mut new.sources {
+        if let Some(known) = old.sources.iter().find(|known| known.name == source.name) {
+            source.selected = known.selected;
+        }
+    }
     new
 }
 

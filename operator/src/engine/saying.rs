@@ -61,6 +61,7 @@ impl Engine {
         let report = Report {
             generation: state.generation,
             stalled: None,
+            unread: !resolved.complete && state.selection.is_none(),
             suspended: parsed.suspended,
             resolved,
             trust_problem: state.trust.problem.as_deref(),
@@ -197,6 +198,7 @@ impl Engine {
         let report = Report {
             generation: state.generation,
             stalled: state.stalled.clone(),
+            unread: true,
             suspended: false,
             resolved: &resolved,
             trust_problem: None,

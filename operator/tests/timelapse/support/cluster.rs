@@ -54,6 +54,8 @@ struct State {
     ledgers: BTreeMap<Key, LedgerObject>,
     watchers: BTreeMap<u64, Watcher>,
     away: bool,
+    /// The right to list Secrets is missing.
+    forbidden: bool,
     faults: VecDeque<Fault>,
     calls: Calls,
     violations: Vec<String>,
@@ -73,6 +75,9 @@ impl State {
         }
         for watcher in self.watchers.values() {
             for event in events(&self.objects, &watcher.wanted) {
+                if self.forbidden && is_about_secrets(&event) {
+                    continue;
+                }
                 // A process that was killed doesn't listen.
                 let _ = watcher.events.try_send(event);
             }
@@ -93,6 +98,10 @@ impl State {
         };
         if self.away {
             said(WorldEvent::State(id.clone(), WatchState::Unavailable));
+            return;
+        }
+        if self.forbidden && matches!(id, WatchId::Secrets { .. }) {
+            said(WorldEvent::State(id.clone(), WatchState::Forbidden));
             return;
         }
         // What is about one object is listed in its namespace.
@@ -205,8 +214,22 @@ impl Api {
 
     /// The server goes away: nothing is answered, and no watch says anything.
     pub(crate) fn go_away(&self) {
+        self.all_list_again(|state| state.away = true);
+    }
+
+    /// It is there again, and everything is listed.
+    pub(crate) fn come_back(&self) {
+        self.all_list_again(|state| state.away = false);
+    }
+
+    /// The right to list Secrets is withdrawn, or granted.
+    pub(crate) fn forbid_secrets(&self, forbidden: bool) {
+        self.all_list_again(|state| state.forbidden = forbidden);
+    }
+
+    fn all_list_again(&self, change: impl FnOnce(&mut State)) {
         self.with(|state| {
-            state.away = true;
+            change(state);
             for watcher in state.watchers.values() {
                 for id in watcher.wanted.watches() {
                     state.list(watcher, &id);
@@ -215,15 +238,23 @@ impl Api {
         });
     }
 
-    /// It is there again, and everything is listed.
-    pub(crate) fn come_back(&self) {
+    /// Somebody asks for a test message, by annotation.
+    pub(crate) fn ask_for_test(&self, key: &Key, token: &str) {
         self.with(|state| {
-            state.away = false;
-            for watcher in state.watchers.values() {
-                for id in watcher.wanted.watches() {
-                    state.list(watcher, &id);
-                }
+            if let Some(monitor) = state.objects.monitors.get_mut(key) {
+                monitor.test_requested = Some(token.to_owned());
             }
+            state.emit_monitor(key);
+        });
+    }
+
+    /// Somebody asks for a check of everything, by annotation.
+    pub(crate) fn ask_for_check(&self, key: &Key, token: &str) {
+        self.with(|state| {
+            if let Some(monitor) = state.objects.monitors.get_mut(key) {
+                monitor.check_requested = Some(token.to_owned());
+            }
+            state.emit_monitor(key);
         });
     }
 
@@ -297,6 +328,14 @@ impl Api {
         tokio::time::sleep(CALL).await;
         self.with(|state| if state.away { Err(unavailable()) } else { with(state) })
     }
+}
+
+fn is_about_secrets(event: &WorldEvent) -> bool {
+    use WorldEvent::{Applied, Deleted};
+    matches!(
+        event,
+        Applied(WatchId::Secrets { .. }, _) | Deleted(WatchId::Secrets { .. }, _)
+    )
 }
 
 fn is_asked_for_anew(id: &WatchId, before: &Wanted, now: &Wanted) -> bool {
