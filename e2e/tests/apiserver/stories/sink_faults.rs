@@ -76,7 +76,7 @@ async fn every_misconfiguration_is_said_at_once_with_the_next_step() -> Result<(
                 "certmon.dev/webhook",
                 &json!({ "url": "https://10.1.2.3/hook" }),
             )),
-            &["not permitted"],
+            &["egress policy doesn't permit", "ask an admin"],
         ),
         (
             "metadata",
@@ -86,7 +86,7 @@ async fn every_misconfiguration_is_said_at_once_with_the_next_step() -> Result<(
                 "certmon.dev/webhook",
                 &json!({ "url": "https://169.254.169.254/hook" }),
             )),
-            &["not permitted"],
+            &["egress policy doesn't permit", "ask an admin"],
         ),
         (
             "clear-password",
@@ -183,7 +183,7 @@ async fn a_forbidden_receiver_sees_nobody_until_the_admin_allows_it() -> Result<
             monitor.says("Notified", "False", "SinkMisconfigured")
         })
         .await?;
-    assert!(monitor.message("Notified").contains("not permitted"), "{monitor:?}");
+    assert!(monitor.message("Notified").contains("egress policy doesn't permit"), "{monitor:?}");
     assert!(receiver.received().is_empty());
 
     stage
