@@ -119,8 +119,12 @@ impl Engine {
         loop {
             self.turn();
             let wake = self.wake();
+            // In this order, so that the same happenings lead to the same order of writes: what was begun is ended first. Nothing
+            // starves: what is due is gone over in each turn.
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
+                Some(done) = self.tasks.join_next() => self.joined(done),
                 event = events.recv() => {
                     let Some(event) = event else { break };
                     self.take(event);
@@ -131,7 +135,6 @@ impl Engine {
                         }
                     }
                 }
-                Some(done) = self.tasks.join_next() => self.joined(done),
                 () = sleep_until(wake) => {}
             }
         }
