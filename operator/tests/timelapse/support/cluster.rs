@@ -21,8 +21,12 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
-/// How long a call takes.
-const CALL: Duration = Duration::from_millis(5);
+/// How long each call takes: different times, so that no two answers come at one instant.
+const LIST: Duration = Duration::from_millis(2);
+const READ: Duration = Duration::from_millis(7);
+const WRITE_LEDGER: Duration = Duration::from_millis(9);
+const WRITE_STATUS: Duration = Duration::from_millis(13);
+const WRITE_EVENT: Duration = Duration::from_millis(17);
 
 /// What goes wrong with the next write of a ledger.
 #[derive(Clone, Debug)]
@@ -270,7 +274,7 @@ impl Api {
         events: mpsc::Sender<WorldEvent>,
         mut wanted: watch::Receiver<Arc<Wanted>>,
     ) {
-        tokio::time::sleep(CALL).await;
+        tokio::time::sleep(LIST).await;
         self.with(|state| {
             let watcher = Watcher {
                 events,
@@ -280,7 +284,7 @@ impl Api {
             state.watchers.insert(process, watcher);
         });
         while wanted.changed().await.is_ok() {
-            tokio::time::sleep(CALL).await;
+            tokio::time::sleep(LIST).await;
             let now = wanted.borrow_and_update().clone();
             self.with(|state| {
                 let Some(mut watcher) = state.watchers.remove(&process) else {
@@ -324,8 +328,12 @@ impl Api {
         self.with(|state| state.needless)
     }
 
-    async fn call<T>(&self, with: impl FnOnce(&mut State) -> Result<T, ApiFailure>) -> Result<T, ApiFailure> {
-        tokio::time::sleep(CALL).await;
+    async fn call<T>(
+        &self,
+        takes: Duration,
+        with: impl FnOnce(&mut State) -> Result<T, ApiFailure>,
+    ) -> Result<T, ApiFailure> {
+        tokio::time::sleep(takes).await;
         self.with(|state| if state.away { Err(unavailable()) } else { with(state) })
     }
 }
@@ -394,7 +402,8 @@ impl State {
 
 impl Cluster for Api {
     fn ledger_get<'a>(&'a self, monitor: &'a MonitorRef) -> BoxFuture<'a, Result<Option<LedgerObject>, ApiFailure>> {
-        self.call(|state| Ok(state.ledgers.get(&monitor.key).cloned())).boxed()
+        self.call(READ, |state| Ok(state.ledgers.get(&monitor.key).cloned()))
+            .boxed()
     }
 
     fn ledger_put<'a>(
@@ -406,7 +415,7 @@ impl Cluster for Api {
         self.with(|state| state.calls.ledger += 1);
         async move {
             let written = self
-                .call(|state| match state.faults.pop_front() {
+                .call(WRITE_LEDGER, |state| match state.faults.pop_front() {
                     Some(Fault::Fails(failure)) => Err(failure),
                     Some(Fault::AnswerLost) => state.put(monitor, ledger, expected).and(Err(unavailable())),
                     None => state.put(monitor, ledger, expected),
@@ -414,7 +423,7 @@ impl Cluster for Api {
                 .await;
             self.timeline.ledger(&written);
             // The answer takes its time too: a process may be killed when all is written and it doesn't know.
-            tokio::time::sleep(CALL).await;
+            tokio::time::sleep(READ).await;
             written
         }
         .boxed()
@@ -426,7 +435,7 @@ impl Cluster for Api {
         status: &'a CertificateMonitorStatus,
     ) -> BoxFuture<'a, Result<(), ApiFailure>> {
         self.with(|state| state.calls.status += 1);
-        self.call(|state| {
+        self.call(WRITE_STATUS, |state| {
             let key = &monitor.key;
             let alone = state.watchers.len() == 1;
             let object = state.objects.monitors.get_mut(key);
@@ -454,7 +463,7 @@ impl Cluster for Api {
 
     fn event<'a>(&'a self, _monitor: &'a MonitorRef, note: &'a EventNote) -> BoxFuture<'a, Result<(), ApiFailure>> {
         self.with(|state| state.calls.events += 1);
-        self.call(|_| {
+        self.call(WRITE_EVENT, |_| {
             self.timeline.event(note);
             Ok(())
         })
@@ -467,7 +476,7 @@ impl Cluster for Api {
         name: &'a str,
     ) -> BoxFuture<'a, Result<Option<SinkSecret>, ApiFailure>> {
         let key = Key::new(namespace, name);
-        self.call(move |state| {
+        self.call(READ, move |state| {
             Ok(state.objects.secrets.get(&key).map(|secret| SinkSecret {
                 type_: secret.type_.to_string(),
                 values: secret
