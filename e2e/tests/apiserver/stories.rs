@@ -2,6 +2,9 @@
 
 mod endpoints;
 mod ingresses;
+mod process;
+mod rights;
+mod samples;
 mod secrets;
 mod seen;
 mod sink_faults;
