@@ -183,7 +183,10 @@ async fn a_forbidden_receiver_sees_nobody_until_the_admin_allows_it() -> Result<
             monitor.says("Notified", "False", "SinkMisconfigured")
         })
         .await?;
-    assert!(monitor.message("Notified").contains("egress policy doesn't permit"), "{monitor:?}");
+    assert!(
+        monitor.message("Notified").contains("egress policy doesn't permit"),
+        "{monitor:?}"
+    );
     assert!(receiver.received().is_empty());
 
     stage
