@@ -4,6 +4,7 @@ mod endpoints;
 mod hostile;
 mod ingresses;
 mod process;
+mod redaction;
 mod rights;
 mod samples;
 mod secrets;
