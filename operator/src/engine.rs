@@ -17,7 +17,7 @@ use crate::{
     metrics::Metrics,
     world::{Touched, Wanted, WatchState, World, WorldEvent},
 };
-use certmon_core::{reason::Reason, trust::Anchors};
+use certmon_core::{dial::DialProblem, reason::Reason, trust::Anchors};
 use certmon_notify::Sink;
 use certmon_probe::Probe;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -185,6 +185,9 @@ impl Engine {
                 WatchState::Unavailable => self.metrics.source_failed(id.kind(), Reason::SourceUnavailable),
             }
         }
+        if event == WorldEvent::EgressPolicy {
+            self.ask_the_policy_again();
+        }
         for touched in self.world.apply(event) {
             match touched {
                 Touched::Nothing => {}
@@ -223,6 +226,26 @@ impl Engine {
                     self.asks_anew = true;
                     self.dirty
                         .extend(self.world.monitors().map(|monitor| monitor.key.clone()));
+                }
+            }
+        }
+    }
+
+    /// Sinks are checked again, and what was refused is dialled again.
+    fn ask_the_policy_again(&mut self) {
+        let now = self.now();
+        for (key, state) in &mut self.monitors {
+            for sink in state.sinks.values_mut() {
+                sink.checked = None;
+                sink.try_now = true;
+            }
+            for (place, target) in &state.targets {
+                let Some(dialled) = state.dialled.get_mut(place) else {
+                    continue;
+                };
+                if dialled.problems().any(|problem| problem == DialProblem::NotPermitted) {
+                    dialled.look_now();
+                    self.looks.subscribe(key, place, target, now);
                 }
             }
         }

@@ -125,6 +125,7 @@ impl World {
                 }
                 touched
             }
+            WorldEvent::EgressPolicy => vec![Touched::Everything],
             WorldEvent::State(id, state) => {
                 let book = self.watches.entry(id).or_default();
                 if std::mem::replace(&mut book.state, state) == state {

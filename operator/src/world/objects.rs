@@ -205,4 +205,6 @@ pub enum WorldEvent {
     ListEnded(WatchId, Option<Box<str>>, Arc<Wanted>),
     /// The watch works, or doesn't.
     State(WatchId, WatchState),
+    /// The admin's egress policy is another one: what it refused may be permitted now.
+    EgressPolicy,
 }
