@@ -7,8 +7,8 @@ use crate::{
     engine::{Engine, Seams, Settings},
     kubernetes::{self, Kubernetes, MANAGER},
     metrics::Metrics,
-    watch::{WatchCounters, Watches},
-    world::Wanted,
+    watch::Watches,
+    world::{Wanted, WorldEvent},
 };
 use anyhow::{Context, bail};
 use certmon_core::{place::Host, trust::Anchors};
@@ -86,7 +86,7 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
     let (events, received) = mpsc::channel(EVENTS);
     let (wanted, asked) = watch::channel(Arc::new(Wanted::default()));
     let engine = Engine::new(seams, settings, metrics.clone(), wanted);
-    let watches = Watches::new(client, scope, events, Arc::new(WatchCounters::default()));
+    let watches = Watches::new(client, scope, events.clone(), metrics.watch_restarts.clone());
     let mut parts = JoinSet::new();
     let engine_stop = stop.clone();
     parts.spawn(async move {
@@ -104,7 +104,7 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
     });
     if let Some(path) = args.egress_policy {
         parts.spawn(async move {
-            follow_policy(path, egress).await;
+            follow_policy(path, egress, events).await;
             "egress policy"
         });
     }
@@ -140,7 +140,7 @@ fn read_policy(path: &PathBuf) -> anyhow::Result<Policy> {
 }
 
 /// Takes a changed policy over; keeps the last good one while the file is broken or gone, and says so once.
-async fn follow_policy(path: PathBuf, egress: Egress) {
+async fn follow_policy(path: PathBuf, egress: Egress, events: mpsc::Sender<WorldEvent>) {
     let mut last = tokio::fs::read_to_string(&path).await.ok();
     let mut every = tokio::time::interval(POLICY_EVERY);
     loop {
@@ -156,6 +156,9 @@ async fn follow_policy(path: PathBuf, egress: Egress) {
             Some(Ok(policy)) => {
                 egress.replace_policy(policy);
                 tracing::info!(file = %path.display(), "the egress policy was taken over");
+                if events.send(WorldEvent::EgressPolicy).await.is_err() {
+                    return;
+                }
             }
             Some(Err(error)) => tracing::error!(%error, "the egress policy can't be used; the last good one holds"),
             None => tracing::error!(file = %path.display(), "the egress policy is gone; the last good one holds"),

@@ -76,10 +76,13 @@ pub enum ApiFailure {
     /// 400 or 422: the server refuses the object.
     #[error("invalid: {0}")]
     Invalid(String),
+    /// 500: the server fails over this request, as over a stored object that isn't of its schema's types.
+    #[error("the API server failed (HTTP 500)")]
+    Internal,
     /// The ledger's schema is newer than this program.
     #[error("the ledger has schema version {0}, which this version of certmon does not know")]
     NewerLedger(i64),
-    /// 429, 5xx, no connection, no answer in time.
+    /// 429, other 5xx, no connection, no answer in time.
     #[error("unavailable: {reason}")]
     Unavailable {
         /// In short.

@@ -15,9 +15,9 @@ use crate::{
     clock::Clock,
     cluster::{Cluster, Key},
     metrics::Metrics,
-    world::{Touched, Wanted, World, WorldEvent},
+    world::{Touched, Wanted, WatchState, World, WorldEvent},
 };
-use certmon_core::trust::Anchors;
+use certmon_core::{dial::DialProblem, reason::Reason, trust::Anchors};
 use certmon_notify::Sink;
 use certmon_probe::Probe;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -119,8 +119,12 @@ impl Engine {
         loop {
             self.turn();
             let wake = self.wake();
+            // In this order, so that the same happenings lead to the same order of writes: what was begun is ended first. Nothing
+            // starves: what is due is gone over in each turn.
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
+                Some(done) = self.tasks.join_next() => self.joined(done),
                 event = events.recv() => {
                     let Some(event) = event else { break };
                     self.take(event);
@@ -131,7 +135,6 @@ impl Engine {
                         }
                     }
                 }
-                Some(done) = self.tasks.join_next() => self.joined(done),
                 () = sleep_until(wake) => {}
             }
         }
@@ -175,6 +178,16 @@ impl Engine {
 
     /// Takes one event in, and marks whom it concerns.
     fn take(&mut self, event: WorldEvent) {
+        if let WorldEvent::State(id, state) = &event {
+            match state {
+                WatchState::Working => {}
+                WatchState::Forbidden => self.metrics.source_failed(id.kind(), Reason::SourceForbidden),
+                WatchState::Unavailable => self.metrics.source_failed(id.kind(), Reason::SourceUnavailable),
+            }
+        }
+        if event == WorldEvent::EgressPolicy {
+            self.ask_the_policy_again();
+        }
         for touched in self.world.apply(event) {
             match touched {
                 Touched::Nothing => {}
@@ -218,6 +231,26 @@ impl Engine {
         }
     }
 
+    /// Sinks are checked again, and what was refused is dialled again.
+    fn ask_the_policy_again(&mut self) {
+        let now = self.now();
+        for (key, state) in &mut self.monitors {
+            for sink in state.sinks.values_mut() {
+                sink.checked = None;
+                sink.try_now = true;
+            }
+            for (place, target) in &state.targets {
+                let Some(dialled) = state.dialled.get_mut(place) else {
+                    continue;
+                };
+                if dialled.problems().any(|problem| problem == DialProblem::NotPermitted) {
+                    dialled.look_now();
+                    self.looks.subscribe(key, place, target, now);
+                }
+            }
+        }
+    }
+
     /// Says what all monitors together ask for, if that changed. Not before all monitors are known: what one of them asks for
     /// would be listed, and then listed again for the next.
     fn refresh_wanted(&mut self) {
@@ -255,7 +288,9 @@ impl Engine {
 
     /// One monitor's panic is that monitor's trouble.
     fn contained_pass(&mut self, key: &Key) {
+        let began = Instant::now();
         let passed = std::panic::catch_unwind(AssertUnwindSafe(|| self.pass(key)));
+        self.metrics.reconcile_duration.observe(began.elapsed().as_secs_f64());
         if passed.is_err() {
             tracing::error!(monitor = %key, "going over a monitor panicked; this is a fault of certmon's, please report it");
             self.metrics.panics.inc();
@@ -293,6 +328,19 @@ impl Engine {
                     tracing::warn!(tasks = self.tasks.len(), "stopping while something is still in flight");
                     break;
                 }
+            }
+            self.record_outcomes();
+        }
+    }
+
+    /// While it drains: what a delivery came to is still written down, so that whoever comes next need not send it again.
+    fn record_outcomes(&mut self) {
+        while let Some(key) = self.dirty.pop_first() {
+            let state = self.monitors.get(&key).filter(|state| !state.unrecorded.is_empty());
+            match state.map(|state| &state.stored) {
+                Some(monitored::Stored::Unread) => self.read_ledger(&key),
+                Some(_) => self.put_ledger(&key, false),
+                None => {}
             }
         }
     }

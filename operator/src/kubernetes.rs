@@ -3,7 +3,7 @@
 
 use crate::cluster::{ApiFailure, Cluster, EventNote, Key, LedgerObject, MonitorRef};
 use certmon_core::ledger::{LEDGER_VERSION, Ledger};
-use certmon_crd::{AlertLedger, AlertLedgerContent, CertificateMonitor, CertificateMonitorStatus, GROUP, VERSION};
+use certmon_crd::{AlertLedger, AlertLedgerContent, CertificateMonitorStatus, GROUP, VERSION};
 use certmon_notify::SinkSecret;
 use futures::future::{BoxFuture, FutureExt};
 use http::{
@@ -57,8 +57,21 @@ impl Kubernetes {
         }
     }
 
-    fn monitors(&self, key: &Key) -> Api<CertificateMonitor> {
-        Api::namespaced(self.client.clone(), &key.namespace)
+    /// Patches a monitor's status. The answer isn't decoded: an object of a looser schema can't be.
+    async fn patch_status<P: serde::Serialize + std::fmt::Debug>(
+        &self,
+        monitor: &MonitorRef,
+        params: &PatchParams,
+        patch: &Patch<P>,
+    ) -> Result<(), ApiFailure> {
+        let path = format!(
+            "/apis/{GROUP}/{VERSION}/namespaces/{}/certificatemonitors",
+            monitor.key.namespace
+        );
+        let request = Request::new(path)
+            .patch_subresource("status", &monitor.key.name, params, patch)
+            .map_err(|_| ApiFailure::Invalid("a status".to_owned()))?;
+        call(self.client.request_text(request)).await.map(drop)
     }
 
     fn ledgers(&self, key: &Key) -> Api<AlertLedger> {
@@ -119,6 +132,7 @@ fn failure(error: &kube::Error) -> ApiFailure {
             401 | 403 => ApiFailure::Forbidden,
             404 => ApiFailure::NotFound,
             409 => ApiFailure::Conflict,
+            500 => ApiFailure::Internal,
             400 | 413 | 422 => ApiFailure::Invalid(status.message.chars().take(512).collect()),
             code => {
                 let seconds = status.details.as_ref().map(|details| details.retry_after_seconds);
@@ -159,6 +173,17 @@ fn read(object: AlertLedger) -> Result<LedgerObject, ApiFailure> {
         // One that somebody spoilt is begun anew: at worst, what is true is told once more.
         ledger: serde_json::from_value(object.spec.state.clone()).unwrap_or_default(),
     })
+}
+
+/// The server doesn't take this status with this object, and never will: it says so, or fails over an object that isn't
+/// of its schema's types.
+fn is_refusal(failure: &ApiFailure, status: &CertificateMonitorStatus) -> bool {
+    let stalled = || status.conditions.iter().any(|condition| condition.type_ == "Stalled");
+    match failure {
+        ApiFailure::Invalid(_) => true,
+        ApiFailure::Internal => stalled(),
+        _ => false,
+    }
 }
 
 impl Cluster for Kubernetes {
@@ -232,24 +257,22 @@ impl Cluster for Kubernetes {
                 "metadata": {"uid": monitor.uid},
                 "status": status,
             });
-            let name = &monitor.key.name;
-            let monitors = self.monitors(&monitor.key);
             let apply = PatchParams::apply(MANAGER).force();
-            let applied = call(monitors.patch_status(name, &apply, &Patch::Apply(&object))).await;
-            match applied {
-                Ok(_) => Ok(()),
-                // A stored object that today's schema refuses, elsewhere than in its status.
-                Err(ApiFailure::Invalid(_)) => {
-                    let merge = json!({"metadata": {"uid": monitor.uid}, "status": status});
-                    let params = PatchParams {
-                        field_manager: Some(MANAGER.to_owned()),
-                        ..PatchParams::default()
-                    };
-                    call(monitors.patch_status(name, &params, &Patch::Merge(&merge)))
-                        .await
-                        .map(|_| ())
-                }
-                Err(failure) => Err(failure),
+            let refused = match self.patch_status(monitor, &apply, &Patch::Apply(&object)).await {
+                Err(failure) if is_refusal(&failure, status) => failure,
+                done => return done,
+            };
+            // A stored object that today's schema refuses, elsewhere than in its status.
+            let merge = json!({"metadata": {"uid": monitor.uid}, "status": status});
+            let params = PatchParams {
+                field_manager: Some(MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            match self.patch_status(monitor, &params, &Patch::Merge(&merge)).await {
+                Err(ApiFailure::Internal) if is_refusal(&refused, status) => Err(ApiFailure::Invalid(
+                    "the stored object has a value of a wrong type; delete it and apply it again".to_owned(),
+                )),
+                done => done,
             }
         }
         .boxed()

@@ -13,7 +13,13 @@ use chrono::{DateTime, Utc};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
-    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge},
+    metrics::{
+        MetricType,
+        counter::Counter,
+        family::Family,
+        gauge::ConstGauge,
+        histogram::{Histogram, exponential_buckets},
+    },
     registry::Registry,
 };
 use std::{
@@ -34,6 +40,12 @@ struct DeliveryLabels {
     result: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabels {
+    source_kind: &'static str,
+    reason: &'static str,
+}
+
 /// All metrics, and the two facts that health is about.
 pub struct Metrics {
     registry: Registry,
@@ -45,6 +57,13 @@ pub struct Metrics {
     pub panics: Counter,
     /// Stored objects that today's schema refuses.
     pub invalid_objects: Counter,
+    /// Lists that began, the first of each watch included.
+    pub watch_restarts: Counter,
+    /// How long going over a monitor took, in seconds.
+    pub reconcile_duration: Histogram,
+    /// How long a look took, waiting for its turn included, in seconds.
+    pub probe_duration: Histogram,
+    source_errors: Family<SourceLabels, Counter>,
     notifications: Family<DeliveryLabels, Counter>,
     monitors: Arc<Mutex<HashMap<Key, MonitorSeries>>>,
     progress: AtomicI64,
@@ -69,7 +88,17 @@ struct CertificateSeries {
     place: Place,
     subject: String,
     fingerprint: String,
+    not_before: f64,
     not_after: f64,
+}
+
+impl CertificateSeries {
+    fn labels(&self, key: &Key) -> Vec<(&'static str, String)> {
+        let mut labels = at(key, &self.place);
+        labels.push(("subject", self.subject.clone()));
+        labels.push(("fingerprint", self.fingerprint.clone()));
+        labels
+    }
 }
 
 impl Metrics {
@@ -80,6 +109,30 @@ impl Metrics {
         let (status_writes, dropped_events) = (Counter::default(), Counter::default());
         let (panics, invalid_objects) = (Counter::default(), Counter::default());
         let notifications = Family::<DeliveryLabels, Counter>::default();
+        let watch_restarts = Counter::default();
+        let reconcile_duration = Histogram::new(exponential_buckets(0.000_1, 4.0, 9));
+        let probe_duration = Histogram::new(exponential_buckets(0.005, 2.0, 13));
+        let source_errors = Family::<SourceLabels, Counter>::default();
+        registry.register(
+            "watch_restarts",
+            "Lists that began, the first of each watch included",
+            watch_restarts.clone(),
+        );
+        registry.register(
+            "reconcile_duration_seconds",
+            "How long going over a monitor took",
+            reconcile_duration.clone(),
+        );
+        registry.register(
+            "probe_duration_seconds",
+            "How long a look at a target took",
+            probe_duration.clone(),
+        );
+        registry.register(
+            "source_errors",
+            "How often a watch stopped working",
+            source_errors.clone(),
+        );
         registry.register("status_writes", "Writes of a monitor's status", status_writes.clone());
         registry.register(
             "events_dropped",
@@ -107,6 +160,10 @@ impl Metrics {
             dropped_events,
             panics,
             invalid_objects,
+            watch_restarts,
+            reconcile_duration,
+            probe_duration,
+            source_errors,
             notifications,
             monitors,
             progress: AtomicI64::new(i64::MIN),
@@ -114,7 +171,10 @@ impl Metrics {
         })
     }
 
-    /// More metrics, before the registry is shared.
+    /// All metrics as OpenMetrics text.
+    ///
+    /// # Errors
+    /// Never: writing to memory doesn't fail.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
@@ -187,6 +247,7 @@ impl Metrics {
                 place: place.clone(),
                 subject: leaf.name.to_string(),
                 fingerprint: leaf.fingerprint.to_string().chars().take(12).collect(),
+                not_before: seconds(leaf.not_before),
                 not_after: seconds(leaf.not_after),
             })
             .collect();
@@ -201,6 +262,15 @@ impl Metrics {
                 )
             })
             .collect();
+    }
+
+    /// A watch stopped working.
+    pub(crate) fn source_failed(&self, source_kind: &'static str, reason: Reason) {
+        let labels = SourceLabels {
+            source_kind,
+            reason: reason.name(),
+        };
+        self.source_errors.get_or_create(&labels).inc();
     }
 
     /// A look came back.
@@ -315,13 +385,22 @@ impl Collector for MonitorCollector {
             "certificate_not_after_timestamp_seconds",
             "When a certificate ends",
             &|key, series| {
-                let each = series.certificates.iter().map(|certificate| {
-                    let mut labels = at(key, &certificate.place);
-                    labels.push(("subject", certificate.subject.clone()));
-                    labels.push(("fingerprint", certificate.fingerprint.clone()));
-                    (labels, certificate.not_after)
-                });
-                each.collect()
+                series
+                    .certificates
+                    .iter()
+                    .map(|one| (one.labels(key), one.not_after))
+                    .collect()
+            },
+        )?;
+        family(
+            "certificate_not_before_timestamp_seconds",
+            "When a certificate begins",
+            &|key, series| {
+                series
+                    .certificates
+                    .iter()
+                    .map(|one| (one.labels(key), one.not_before))
+                    .collect()
             },
         )?;
         family("certificate_finding", "1 while a finding lasts", &|key, series| {

@@ -28,7 +28,7 @@ pub fn start(format: LogFormat, level: LogLevel) {
     ];
     let ours = ours.map(|target| format!("{target}={level}")).join(",");
     let filter = EnvFilter::new(format!(
-        "{libraries},{ours},kube=error,kube_client=error,kube_core=error,lettre=error"
+        "{libraries},{ours},kube=error,kube_client=error,kube_client::client::builder=off,kube_core=error,lettre=error"
     ));
     let registry = tracing_subscriber::registry().with(filter);
     match format {

@@ -9,14 +9,9 @@ mod wire;
 use crate::world::{TrustKind, Wanted, WatchId, WorldEvent};
 use decode::{IngressDecode, MonitorDecode, SinkSecretDecode, TrustDecode};
 use kube::Client;
+use prometheus_client::metrics::counter::Counter;
 use secret::SecretDecode;
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::HashMap, sync::Arc};
 use stream::{Collection, Decode};
 use tokio::{
     sync::{mpsc, watch},
@@ -26,19 +21,12 @@ use tokio::{
 /// Which namespaces are watched: all, or only these.
 pub type Scope = Vec<Box<str>>;
 
-/// Counts what the watches do.
-#[derive(Debug, Default)]
-pub struct WatchCounters {
-    /// Lists that began, the first of each watch included.
-    pub restarts: AtomicU64,
-}
-
 /// The watches that run.
 pub struct Watches {
     client: Client,
     scope: Scope,
     events: mpsc::Sender<WorldEvent>,
-    counters: Arc<WatchCounters>,
+    restarts: Counter,
     running: HashMap<(WatchId, Option<Box<str>>), tokio::task::AbortHandle>,
     tasks: JoinSet<()>,
 }
@@ -46,12 +34,12 @@ pub struct Watches {
 impl Watches {
     /// None yet. `scope` empty means all namespaces.
     #[must_use]
-    pub fn new(client: Client, scope: Scope, events: mpsc::Sender<WorldEvent>, counters: Arc<WatchCounters>) -> Self {
+    pub fn new(client: Client, scope: Scope, events: mpsc::Sender<WorldEvent>, restarts: Counter) -> Self {
         Self {
             client,
             scope,
             events,
-            counters,
+            restarts,
             running: HashMap::new(),
             tasks: JoinSet::new(),
         }
@@ -176,12 +164,12 @@ impl Watches {
         decode: D,
         wanted: watch::Receiver<Arc<Wanted>>,
     ) -> tokio::task::AbortHandle {
-        let (client, events, counters) = (self.client.clone(), self.events.clone(), self.counters.clone());
+        let (client, events, restarts) = (self.client.clone(), self.events.clone(), self.restarts.clone());
         self.tasks.spawn(async move {
-            let restarts = || {
-                counters.restarts.fetch_add(1, Ordering::Relaxed);
+            let restarted = || {
+                restarts.inc();
             };
-            stream::follow(client, collection, decode, wanted, events, restarts).await;
+            stream::follow(client, collection, decode, wanted, events, restarted).await;
         })
     }
 }

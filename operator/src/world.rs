@@ -8,7 +8,7 @@ pub use objects::{
     Ingress, IngressAddress, IngressTls, Labels, Monitor, Seen, SinkSecretVersion, StoredSecret, TrustKind,
     TrustObject, WatchId, WatchState, WorldEvent,
 };
-pub use wanted::{KeyFilter, Wanted};
+pub use wanted::{KeyFilter, MOST_TYPES, Wanted};
 
 use crate::cluster::Key;
 use std::{
@@ -125,6 +125,7 @@ impl World {
                 }
                 touched
             }
+            WorldEvent::EgressPolicy => vec![Touched::Everything],
             WorldEvent::State(id, state) => {
                 let book = self.watches.entry(id).or_default();
                 if std::mem::replace(&mut book.state, state) == state {
@@ -157,6 +158,13 @@ impl World {
     #[must_use]
     pub fn wanted(&self) -> &Arc<Wanted> {
         &self.wanted
+    }
+
+    /// A watch that monitors ask for and that [`Wanted::limit`] leaves out.
+    #[must_use]
+    pub fn leaves_out(&self, id: &WatchId) -> bool {
+        matches!(id, WatchId::Secrets { type_ }
+            if self.wanted.secrets.len() >= MOST_TYPES && !self.wanted.secrets.contains_key(type_))
     }
 
     /// How the watch does, as far as `namespace` is concerned: `None` until its first complete list of what is wanted there.

@@ -218,9 +218,10 @@ fn the_rules_of_crates_reject() {
 
 /// The modules of `operator/src` from the ground up: each may use what stands in a line above its own. A child that isn't
 /// named belongs to its parent.
-const RANKS: [&[&str]; 9] = [
+const RANKS: [&[&str]; 10] = [
     &["args", "clock", "cluster", "explain"],
     &["telemetry", "kubernetes", "world", "controller/spec"],
+    &["controller/hint"],
     &["watch", "controller/resolve", "controller/trust"],
     &["controller/status"],
     &["controller/judge"],
@@ -374,8 +375,43 @@ fn no_path_climbs_twice() {
     holds("paths", &climbing_paths(&everything()));
 }
 
+/// Pages that somebody should read whole, and how long they may be.
+const PAGES: [(&str, usize); 2] = [("README.md", 200), ("docs/architecture.md", 250)];
+
+fn long_pages(pages: &[(&str, usize, String)]) -> Faults {
+    let long = pages.iter().filter(|(_, most, text)| text.lines().count() > *most);
+    long.map(|(page, most, _)| format!("{page} has more than {most} lines"))
+        .collect()
+}
+
+#[test]
+fn pages_are_short_enough_to_read() {
+    let pages = PAGES.map(|(page, most)| (page, most, std::fs::read_to_string(repository().join(page)).unwrap()));
+    holds("pages", &long_pages(&pages));
+}
+
+/// The map names every room that there is.
+#[test]
+fn the_map_names_every_module() {
+    let map = std::fs::read_to_string(repository().join("docs/architecture.md")).unwrap();
+    let rooms = sources("operator/core/src").into_iter().map(|source| source.module());
+    let ranked = RANKS
+        .iter()
+        .flat_map(|rooms| rooms.iter().map(|room| (*room).to_owned()));
+    let missing: Faults = rooms
+        .filter(|module| !module.contains('/'))
+        .chain(ranked)
+        .filter(|module| !["lib", "main"].contains(&module.as_str()) && !map.contains(&format!("`{module}`")))
+        .collect();
+    holds("not on the map", &missing);
+}
+
 #[test]
 fn the_rules_of_files_reject() {
+    rejects(
+        &long_pages(&[("a.md", 1, "a\nb\n".to_owned())]),
+        "a.md has more than 1 lines",
+    );
     let long = "fn f() {}\n".repeat(501);
     rejects(&too_long(&[Source::new("a.rs", &long)]), "a.rs has 501 lines");
     let tested = format!("fn f() {{}}\n\n#[cfg(test)]\nmod tests {{\n{long}}}\n");

@@ -42,5 +42,4 @@ appears), every write to Secrets and ConfigMaps.
   resources: [events]
   verbs:
     - create # a transition
-    - patch # the count of one that repeats
 {{- end }}

@@ -10,5 +10,6 @@ mod crds;
 mod demo;
 mod faults;
 mod kill;
+mod documents;
 mod manifests;
 mod stories;

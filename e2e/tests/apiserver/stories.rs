@@ -1,7 +1,12 @@
 //! What people see: the operator as the chart's ServiceAccount, the real kubectl, the real API server.
 
 mod endpoints;
+mod hostile;
 mod ingresses;
+mod process;
+mod redaction;
+mod rights;
+mod samples;
 mod secrets;
 mod seen;
 mod sink_faults;
@@ -67,6 +72,21 @@ impl Stage {
         let operator = with(builder).start()?;
         operator.ready().await?;
         let account = format!("system:serviceaccount:{own}:{account}");
+        Ok(Self {
+            namespace,
+            operator,
+            account,
+        })
+    }
+
+    /// An operator with an admin's rights that watches all namespaces.
+    pub(crate) async fn everywhere(cluster: &Cluster, hint: &str) -> Result<Self> {
+        let namespace = cluster.namespace(hint).await?;
+        let operator = OperatorBuilder::new(cluster.kubeconfig())
+            .arg("--dns-server", NO_DNS)
+            .start()?;
+        operator.ready().await?;
+        let account = "admin".to_owned();
         Ok(Self {
             namespace,
             operator,

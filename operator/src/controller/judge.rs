@@ -52,8 +52,8 @@ pub struct Judged {
     pub places: Vec<PlaceReport>,
     /// When time alone changes something.
     pub next_change: Option<DateTime<Utc>>,
-    /// Remarks on sources, by their names.
-    pub remarks: BTreeMap<Box<str>, String>,
+    /// Why less is dialled than could be, by place.
+    pub less_dialled: BTreeMap<Place, DialProblem>,
     present: BTreeMap<Place, Present>,
     judged_at: BTreeMap<Place, DateTime<Utc>>,
     looked_at: BTreeSet<Place>,
@@ -253,6 +253,9 @@ impl Judged {
         self.looked_at.insert(place.clone());
         self.present
             .insert(place.clone(), Present::Served(Box::new(dialled.clone())));
+        if let Some(problem) = dialled.problems().next() {
+            self.less_dialled.insert(place.clone(), problem);
+        }
         if let Some(at) = dialled.judged_at() {
             self.judged_at.insert(place.clone(), at);
         }
@@ -333,6 +336,7 @@ fn leaf_of(leaf: &Certificate) -> Leaf {
     Leaf {
         fingerprint: leaf.fingerprint,
         name: leaf.name.clone(),
+        not_before: leaf.not_before,
         not_after: leaf.not_after,
     }
 }
@@ -348,6 +352,7 @@ fn leaf_of_seen(seen: &Seen) -> Leaf {
                 .name
                 .clone()
                 .unwrap_or_else(|| certmon_core::text::PeerText::sanitise("")),
+            not_before: remembered.leaf.not_before,
             not_after: remembered.leaf.not_after,
         },
     }

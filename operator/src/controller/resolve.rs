@@ -1,9 +1,12 @@
 //! What a monitor's spec means in the world as it is: places, and for each source how many, and what is wrong with it.
 
-use super::spec::{IngressChoice, Parsed, SecretChoice, SourceKind};
+use super::{
+    hint,
+    spec::{IngressChoice, Parsed, SecretChoice, SourceKind},
+};
 use crate::{
     cluster::Key,
-    world::{Ingress, StoredSecret, WatchId, WatchState, World},
+    world::{Ingress, MOST_TYPES, StoredSecret, WatchId, WatchState, World},
 };
 use certmon_core::{
     observation::{Content, DataFault, StoredValue},
@@ -238,6 +241,14 @@ impl<'a> Found<'a> {
                 "{what} can't be listed: the API server does not answer, or the kind is not installed"
             ))),
         };
+        let crowded = trouble.is_none() && !complete && self.world.leaves_out(id);
+        let trouble = trouble.or_else(|| {
+            crowded.then(|| {
+                Trouble::Unavailable(format!(
+                    "{what} are not watched: the monitors of this cluster name more than {MOST_TYPES} types of Secrets"
+                ))
+            })
+        });
         let fine = trouble.is_none() && complete;
         self.complete &= fine;
         self.trouble = self.trouble.take().or(trouble);
@@ -312,52 +323,13 @@ impl<'a> Found<'a> {
             let text = format!(
                 "Secret {}/{first} does not exist, or is not of type {}{more}",
                 self.namespace,
-                any_of(&choice.types)
+                hint::any_of(&choice.types)
             );
             self.trouble = self.trouble.take().or(Some(Trouble::NotFound(text)));
         }
         if self.places.is_empty() {
-            self.hint = Some(self.no_secret(choice));
+            self.hint = Some(hint::no_secret(self.namespace, choice, self.world));
         }
-    }
-
-    /// Why a source selects nothing: the label that nobody has, and the value that others have.
-    fn no_secret(&self, choice: &SecretChoice) -> String {
-        let namespace = self.namespace;
-        let types = any_of(&choice.types);
-        let of_type = |secret: &&StoredSecret| choice.types.contains(&*secret.type_);
-        let held: Vec<&StoredSecret> = self.world.secrets(namespace).filter(of_type).collect();
-        let number = count(held.len(), "Secret");
-        if held.is_empty() {
-            return format!("no Secret of type {types} exists in namespace {namespace}");
-        }
-        let Some(matcher) = choice.selector.as_ref().filter(|matcher| !matcher.text.is_empty()) else {
-            return format!("{number} of type {types} exist in namespace {namespace}, but none has a chosen key");
-        };
-        for (label, value) in &matcher.equal {
-            if held.iter().any(|secret| secret.labels.get(label) == Some(value)) {
-                continue;
-            }
-            let mut values: BTreeMap<&str, usize> = BTreeMap::new();
-            for other in held.iter().filter_map(|secret| secret.labels.get(label)) {
-                *values.entry(other).or_default() += 1;
-            }
-            let near = values
-                .iter()
-                .max_by_key(|(other, number)| (common_prefix(other, value), **number));
-            let near = near.map_or_else(
-                || format!("none of {number} of type {types} has that label"),
-                |(other, of)| {
-                    let have = if *of == 1 { "has" } else { "have" };
-                    format!("{of} of {number} of type {types} {have} {label}={other}")
-                },
-            );
-            return format!("label {label}={value} matches no Secret in namespace {namespace}; {near}");
-        }
-        format!(
-            "no Secret of type {types} in namespace {namespace} matches {}",
-            matcher.text
-        )
     }
 
     fn ingresses(&mut self, choice: &IngressChoice) {
@@ -477,22 +449,4 @@ fn chosen_values<'a>(secret: &'a StoredSecret, choice: &SecretChoice) -> Vec<(&'
         named || (searched && value.content != Content::Nothing)
     });
     chosen.map(|(key, value)| (&**key, value)).collect()
-}
-
-fn any_of(types: &BTreeSet<Box<str>>) -> String {
-    types.iter().map(|type_| &**type_).collect::<Vec<_>>().join(" or ")
-}
-
-fn common_prefix(a: &str, b: &str) -> usize {
-    a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count()
-}
-
-/// "1 Secret", "2 Secrets".
-#[must_use]
-pub fn count(number: usize, noun: &str) -> String {
-    if number == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{number} {noun}s")
-    }
 }

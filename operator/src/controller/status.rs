@@ -8,6 +8,7 @@ use super::resolve::{Resolved, SourceReport};
 use certmon_core::{
     certificate::Fingerprint,
     delivery::SinkResult,
+    dial::DialProblem,
     finding::{Severity, Sighting},
     place::Place,
     text::PeerText,
@@ -29,6 +30,8 @@ pub struct Report<'a> {
     pub generation: i64,
     /// Why the spec can't be used, or the monitor can't be gone over.
     pub stalled: Option<Stalled>,
+    /// Since the start a source could not be read: what was counted before counts still.
+    pub unread: bool,
     /// `spec.suspend`.
     pub suspended: bool,
     /// What is watched.
@@ -37,6 +40,8 @@ pub struct Report<'a> {
     pub trust_problem: Option<&'a str>,
     /// Every place that counts.
     pub places: &'a [PlaceReport],
+    /// Why less is dialled than could be.
+    pub less_dialled: &'a BTreeMap<Place, DialProblem>,
     /// What is wrong, worst first.
     pub findings: &'a [FindingReport<'a>],
     /// The sinks, in the spec's order.
@@ -76,6 +81,8 @@ pub struct Leaf {
     pub fingerprint: Fingerprint,
     /// Its name.
     pub name: PeerText,
+    /// Its beginning.
+    pub not_before: DateTime<Utc>,
     /// Its end.
     pub not_after: DateTime<Utc>,
 }
@@ -120,6 +127,7 @@ pub fn build(
         // What was known stays as it was.
         (Some(_), _, Some(old)) | (None, true, Some(old)) => old.clone(),
         (Some(_), _, None) | (None, true, None) => crd::CertificateMonitorStatus::default(),
+        (None, false, Some(old)) if report.unread => counted_before(facts(report), old),
         (None, false, _) => facts(report),
     };
     new.observed_generation = Some(report.generation);
@@ -139,6 +147,21 @@ pub fn build(
     new
 }
 
+/// Numbers and names of what nobody could look at since.
+fn counted_before(
+    mut new: crd::CertificateMonitorStatus,
+    old: &crd::CertificateMonitorStatus,
+) -> crd::CertificateMonitorStatus {
+    new.certificates = old.certificates;
+    new.next_expiry.clone_from(&old.next_expiry);
+    for source in &mut new.sources {
+        if let Some(known) = old.sources.iter().find(|known| known.name == source.name) {
+            source.selected = known.selected;
+        }
+    }
+    new
+}
+
 fn facts(report: &Report<'_>) -> crd::CertificateMonitorStatus {
     let unsilenced = report.findings.iter().filter(|finding| !finding.silenced);
     crd::CertificateMonitorStatus {
@@ -148,7 +171,7 @@ fn facts(report: &Report<'_>) -> crd::CertificateMonitorStatus {
             .take(MOST_PROBLEMS)
             .map(|finding| problem(report, finding))
             .collect(),
-        sources: report.resolved.sources.iter().map(source).collect(),
+        sources: report.resolved.sources.iter().map(|of| source(of, report)).collect(),
         sinks: report.sinks.iter().map(sink).collect(),
         ..crd::CertificateMonitorStatus::default()
     }
@@ -246,12 +269,13 @@ fn severity(severity: Severity) -> crd::Severity {
     }
 }
 
-fn source(source: &SourceReport) -> crd::SourceState {
+fn source(source: &SourceReport, report: &Report<'_>) -> crd::SourceState {
     let problem = source
         .trouble
         .as_ref()
         .map(|trouble| trouble.text().to_owned())
-        .or_else(|| source.hint.clone());
+        .or_else(|| source.hint.clone())
+        .or_else(|| text::less_dialled(source, report.less_dialled));
     crd::SourceState {
         name: source.name.to_string(),
         selected: u32::try_from(source.places.len()).unwrap_or(u32::MAX),

@@ -144,11 +144,14 @@ impl Engine {
         while let Some(target) = self.looks.start(now) {
             let (probe, clock) = (self.seams.probe.clone(), self.seams.clock.clone());
             let lost = target.clone();
+            let duration = self.metrics.probe_duration.clone();
             self.tasks.spawn(async move {
                 use futures::FutureExt;
+                let began = tokio::time::Instant::now();
                 let look = std::panic::AssertUnwindSafe(probe.look(target.clone()))
                     .catch_unwind()
                     .await;
+                duration.observe(began.elapsed().as_secs_f64());
                 match look {
                     Ok(look) => Done::Looked {
                         target,

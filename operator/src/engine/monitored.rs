@@ -106,6 +106,17 @@ impl SinkBook {
     }
 }
 
+impl SinkBook {
+    /// Somebody asks by annotation: no backoff holds, and a fault that was found is looked for again, since the policy may
+    /// have changed.
+    pub(super) fn asked(&mut self) {
+        self.try_now = true;
+        if self.fault.is_some() {
+            self.checked = None;
+        }
+    }
+}
+
 /// An outcome that the ledger doesn't have yet.
 #[derive(Debug, Clone)]
 pub(super) struct Unrecorded {
@@ -353,6 +364,7 @@ pub(super) fn wanted(world: &World) -> Wanted {
                 .insert(namespace.clone());
         }
     }
+    wanted.limit();
     wanted
 }
 

@@ -3,7 +3,7 @@
 
 use super::{
     Engine,
-    monitored::{Monitored, Stored},
+    monitored::{Monitored, SinkBook, Stored},
 };
 use crate::{
     cluster::{Key, MonitorRef},
@@ -132,11 +132,11 @@ impl Engine {
         };
         if let Some(test) = new(&object.test_requested, &state.test_handled, &state.test) {
             state.test = Some(test);
-            state.sinks.values_mut().for_each(|sink| sink.try_now = true);
+            state.sinks.values_mut().for_each(SinkBook::asked);
         }
         if let Some(check) = new(&object.check_requested, &state.check_handled, &state.check) {
             state.check = Some(check);
-            state.sinks.values_mut().for_each(|sink| sink.try_now = true);
+            state.sinks.values_mut().for_each(SinkBook::asked);
             for (place, target) in &state.targets {
                 if let Some(dialled) = state.dialled.get_mut(place) {
                     dialled.look_now();

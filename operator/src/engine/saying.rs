@@ -9,8 +9,9 @@ use super::{
 use crate::{
     cluster::Key,
     controller::{
+        hint::count,
         judge::Judged,
-        resolve::{Resolved, count},
+        resolve::Resolved,
         spec::{self, Parsed},
         status::{self, FindingReport, Report, SinkReport, Stalled},
     },
@@ -26,7 +27,7 @@ use certmon_core::{
     silence,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A monitor whose going over panicked is left alone for so long.
 const QUARANTINE: TimeDelta = TimeDelta::minutes(10);
@@ -60,10 +61,12 @@ impl Engine {
         let report = Report {
             generation: state.generation,
             stalled: None,
+            unread: !resolved.complete && state.selection.is_none(),
             suspended: parsed.suspended,
             resolved,
             trust_problem: state.trust.problem.as_deref(),
             places: &judged.places,
+            less_dialled: &judged.less_dialled,
             silenced: findings.iter().filter(|finding| finding.silenced).count(),
             findings: &findings,
             sinks: &sinks,
@@ -195,10 +198,12 @@ impl Engine {
         let report = Report {
             generation: state.generation,
             stalled: state.stalled.clone(),
+            unread: true,
             suspended: false,
             resolved: &resolved,
             trust_problem: None,
             places: &[],
+            less_dialled: &BTreeMap::new(),
             findings: &[],
             sinks: &[],
             silenced: 0,

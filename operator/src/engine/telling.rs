@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     cluster::{ApiFailure, Key},
-    controller::{resolve::count, spec::Sink as SinkSpec},
+    controller::{hint::count, spec::Sink as SinkSpec},
 };
 use certmon_core::{
     delivery::{self, Decision, Failure, FailureClass, Misconfigured, Outcome, SinkContext},

@@ -78,7 +78,8 @@ impl SecretDecode {
             .iter()
             .find(|(key, _)| &**key == PRIVATE_KEY)
             .map(|(_, value)| value.as_slice());
-        let private_key = private_key.filter(|_| filter.private_key);
+        // Where it is asked for and isn't there, that is a verdict too.
+        let private_key = filter.private_key.then(|| private_key.unwrap_or_default());
         let values: Vec<(&str, &[u8])> = data
             .iter()
             .filter(|(key, _)| filter.keys.iter().any(|glob| certmon_core::silence::glob(glob, key)))

@@ -38,6 +38,8 @@ const FIRST_PAGE: u32 = 20;
 const SMALL_PAGE: usize = 512 * 1024;
 /// One object is at most about 1.5 MiB in etcd; base64 and managed fields may add to that. A line past this is cut off.
 const LONGEST_LINE: usize = 8 * 1024 * 1024;
+/// Failures in a row that are not yet told.
+const BLIPS: u32 = 2;
 /// A page of objects.
 const LARGEST_BODY: usize = 256 * 1024 * 1024;
 
@@ -108,6 +110,7 @@ pub(super) async fn follow<D: Decode>(
         version: String::new(),
         streaming: true,
         asked: Arc::default(),
+        worked: false,
     };
     let mut failures = 0u32;
     loop {
@@ -115,6 +118,9 @@ pub(super) async fn follow<D: Decode>(
             restarted();
         }
         let end = watcher.step().await;
+        if std::mem::take(&mut watcher.worked) {
+            failures = 0;
+        }
         let (state, pause) = match end {
             End::Stopped => return,
             End::Again => {
@@ -134,9 +140,12 @@ pub(super) async fn follow<D: Decode>(
             End::Forbidden => (WatchState::Forbidden, Duration::from_secs(5)),
             End::Unavailable(after) => (WatchState::Unavailable, after.unwrap_or(Duration::from_millis(250))),
         };
-        let event = WorldEvent::State(watcher.collection.id.clone(), state);
-        if watcher.events.send(event).await.is_err() {
-            return;
+        // A connection that broke once or twice is nobody's news; what was seen stays as it was anyway.
+        if state == WatchState::Forbidden || failures >= BLIPS {
+            let event = WorldEvent::State(watcher.collection.id.clone(), state);
+            if watcher.events.send(event).await.is_err() {
+                return;
+            }
         }
         let growing = pause.saturating_mul(1 << failures.min(6)).min(Duration::from_secs(30));
         failures += 1;
@@ -161,6 +170,8 @@ struct Watcher<D> {
     streaming: bool,
     /// What the lists so far were asked for.
     asked: Arc<Wanted>,
+    /// The server answered since the last failure.
+    worked: bool,
 }
 
 impl<D: Decode> Watcher<D> {
@@ -262,7 +273,10 @@ impl<D: Decode> Watcher<D> {
         };
         let Ok(request) = request else { return End::Relist };
         let mut lines = match self.open(request).await {
-            Ok(lines) => lines,
+            Ok(lines) => {
+                self.worked = true;
+                lines
+            }
             Err(End::Relist) if listing => return End::NoStreaming,
             Err(end) => return end,
         };

@@ -32,6 +32,21 @@ pub enum WatchId {
     },
 }
 
+impl WatchId {
+    /// The kind of what is watched, for metrics.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Monitors => "CertificateMonitor",
+            Self::Secrets { .. } | Self::Secret(_) | Self::SinkSecrets { .. } | Self::Trust(TrustKind::Secret, _) => {
+                "Secret"
+            }
+            Self::Ingresses => "Ingress",
+            Self::Trust(TrustKind::ConfigMap, _) => "ConfigMap",
+        }
+    }
+}
+
 /// What a trust reference points at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TrustKind {
@@ -190,4 +205,6 @@ pub enum WorldEvent {
     ListEnded(WatchId, Option<Box<str>>, Arc<Wanted>),
     /// The watch works, or doesn't.
     State(WatchId, WatchState),
+    /// The admin's egress policy is another one: what it refused may be permitted now.
+    EgressPolicy,
 }

@@ -4,6 +4,9 @@ use super::{TrustKind, WatchId};
 use crate::cluster::Key;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The most Secret types that are watched at a time.
+pub const MOST_TYPES: usize = 16;
+
 /// What is kept of the Secrets of one type in one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyFilter {
@@ -48,6 +51,16 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// Leaves out the Secret types past [`MOST_TYPES`]: each is a watch, and whoever may create a monitor may name any.
+    pub fn limit(&mut self) {
+        let usual = |type_: &str| type_ != "kubernetes.io/tls";
+        let mut types: Vec<Box<str>> = self.secrets.keys().cloned().collect();
+        types.sort_by_key(|type_| (usual(type_), type_.clone()));
+        for type_ in types.into_iter().skip(MOST_TYPES) {
+            self.secrets.remove(&type_);
+        }
+    }
+
     /// The watches that this takes; monitors are always watched.
     #[must_use]
     pub fn watches(&self) -> BTreeSet<WatchId> {

@@ -265,7 +265,10 @@ async fn a_receiver_that_asks_for_a_pause_gets_it() -> Result<()> {
     let received = hook.wait_for_messages(2, SOON).await?;
     let pause = (received[1].at - received[0].at).to_std().context("in order")?;
     assert!(pause >= Duration::from_secs(12), "{pause:?}");
-    let told: Vec<_> = received.iter().map(|message| message.json()).collect::<Result<_>>()?;
+    let told: Vec<_> = received
+        .iter()
+        .map(certmon_e2e::sinks::Received::json)
+        .collect::<Result<_>>()?;
     assert_eq!(told[0]["alerts"], told[1]["alerts"], "the same truth");
     stage
         .until("shop", "Delivered", |monitor| {

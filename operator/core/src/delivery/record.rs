@@ -6,7 +6,7 @@ use crate::{
     ledger::{Intent, Retry, SinkLedger},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use strum::IntoEnumIterator;
 
 /// The longest pause that a server may ask for, and the longest that anything waits.
@@ -27,6 +27,7 @@ const LAST_SLOW: TimeDelta = TimeDelta::hours(1);
 /// may have arrived (an ambiguous outcome, a process that died) stays, and goes out as it is until it is accepted.
 #[must_use]
 pub fn record(sink: &SinkLedger, intent: &Intent, outcome: &Outcome, jitter: u64, now: DateTime<Utc>) -> SinkLedger {
+    let exactly = now;
     let now = whole_seconds(now);
     let mut after = sink.clone();
     let Some(stored) = after.intent.take_if(|stored| stored.id == intent.id) else {
@@ -55,6 +56,10 @@ pub fn record(sink: &SinkLedger, intent: &Intent, outcome: &Outcome, jitter: u64
         }
         (Outcome::Failed(failure), None) => {
             after.retry = Some(retry(sink.retry.as_ref(), stored.rung, *failure, jitter, now));
+            if let (Some(retry), Some(asked)) = (&mut after.retry, failure.retry_after) {
+                // Whole seconds are written; the pause that was asked for is not cut short by that.
+                retry.at = retry.at.max(asked_until(exactly, asked));
+            }
             let ambiguous = failure.class == FailureClass::Ambiguous;
             // What is too large now was too large before.
             let may_have_arrived = ambiguous || stored.attempt > 0 && failure.class != FailureClass::PayloadRejected;
@@ -112,15 +117,24 @@ fn retry(before: Option<&Retry>, sent: Rung, failure: Failure, jitter: u64, now:
         | FailureClass::Rejected => slow,
         FailureClass::Misconfigured(_) => LAST_SLOW,
     };
-    let floor = failure.retry_after.map_or(TimeDelta::zero(), |asked| {
-        TimeDelta::from_std(asked).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)
-    });
     Retry {
-        at: later(now, pause.max(floor)),
+        at: later(now, pause),
         attempt,
         class: failure.class,
         since: before.map_or(now, |retry| retry.since),
         rung,
+    }
+}
+
+/// The first whole second after the pause that a receiver asked for, of which [`LONGEST_WAIT`] is granted at most.
+fn asked_until(now: DateTime<Utc>, asked: Duration) -> DateTime<Utc> {
+    let asked = TimeDelta::from_std(asked).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+    let end = later(now, asked);
+    let second = whole_seconds(end);
+    if second < end {
+        later(second, TimeDelta::seconds(1))
+    } else {
+        second
     }
 }
 

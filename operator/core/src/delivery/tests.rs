@@ -553,6 +553,13 @@ fn a_server_s_wish_is_the_floor_up_to_six_hours() {
             retry_after: Some(Duration::from_secs(asked)),
         });
         assert_eq!(record(&sink, &intent, &outcome, 0, at(0)).retry.unwrap().at, at(pause));
+        // An instant within a second: rounded up, never down, so that the pause is not cut short.
+        let within = at(0) + TimeDelta::milliseconds(600);
+        let again = record(&sink, &intent, &outcome, 0, within).retry.unwrap().at;
+        assert!(
+            again >= within + TimeDelta::seconds(asked.min(21_600).cast_signed()),
+            "{again}"
+        );
     }
 }
 

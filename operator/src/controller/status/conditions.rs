@@ -1,7 +1,7 @@
 //! `Ready`, `Healthy`, `Notified`, and while they are true `Reconciling` and `Stalled`.
 
 use super::{Report, SinkReport, Stalled, text};
-use crate::controller::resolve::{Trouble, count};
+use crate::controller::{hint::count, resolve::Trouble};
 use certmon_core::{delivery::SinkResult, reason::Reason};
 use certmon_crd::CertificateCounts;
 use chrono::{DateTime, Utc};
@@ -247,7 +247,8 @@ fn notified(report: &Report<'_>) -> Verdict {
     let pending: Vec<&str> = report
         .sinks
         .iter()
-        .filter(|sink| sink.result == SinkResult::Pending)
+        // Later messages are on their way for a moment each: `status.sinks` says so, and the condition stays.
+        .filter(|sink| sink.result == SinkResult::Pending && sink.sent.is_none())
         .map(|sink| sink.name)
         .collect();
     if !pending.is_empty() {
@@ -258,7 +259,7 @@ fn notified(report: &Report<'_>) -> Verdict {
             format!("A message is on its way to {}", pending.join(", ")),
         );
     }
-    if report.sinks.iter().any(|sink| sink.result == SinkResult::Delivered) {
+    if report.sinks.iter().any(|sink| sink.sent.is_some()) {
         return verdict(
             "Notified",
             "True",

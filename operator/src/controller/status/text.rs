@@ -1,14 +1,16 @@
 //! Sentences and lines of the status.
 
 use super::{FindingReport, MOST_LINES, Report};
-use crate::controller::resolve::count;
+use crate::controller::{hint::count, resolve::SourceReport};
 use certmon_core::{
     delivery::SinkResult,
+    dial::DialProblem,
     finding::{Severity, Sighting},
     place::Place,
 };
 use certmon_crd::{CertificateCounts, CertificateMonitorStatus};
 use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
 
 /// Cuts at a character, and says so.
 pub(super) fn cut(text: &str, chars: usize) -> String {
@@ -33,6 +35,23 @@ pub(super) fn title_with_name(sighting: &Sighting) -> String {
         Some(name) if !title.contains(name.as_str()) => format!("{title} ({name})"),
         _ => title,
     }
+}
+
+/// Places of a source that come from an object and aren't dialled as they could be, and why. (An endpoint that is refused is a
+/// finding.)
+pub(super) fn less_dialled(source: &SourceReport, less: &BTreeMap<Place, DialProblem>) -> Option<String> {
+    let of_source = |place: &&Place| source.places.contains(*place) && matches!(place, Place::Ingress { .. });
+    let mut places = less.keys().filter(of_source);
+    let first = places.next()?;
+    let more = match places.count() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let why = match less.get(first)? {
+        DialProblem::NotPermitted => "the egress policy does not permit its address or port".to_owned(),
+        DialProblem::NoRoute(family) => format!("there is no route to its {family} addresses"),
+    };
+    Some(format!("{} is not looked at everywhere{more}: {why}", first.title()))
 }
 
 /// "1 of 14 certificates needs attention".

@@ -3,9 +3,13 @@
 use super::SECRETS;
 use crate::support::{
     certificates::days,
-    receivers::Answer,
+    receivers::{Answer, Arrival},
+    stage::{Stage, paused},
     story::{Story, day, hours, minutes, seconds},
+    telling_rules::{gist, heard},
 };
+use chrono::TimeDelta;
+use tokio::time::sleep_until;
 
 #[test]
 fn sent_killed_renewed() {
@@ -32,6 +36,63 @@ and only then the resolve: a receiver that drops repetitions sees one of each.",
     })
     .quiet(hours(1), day(30))
     .tell();
+}
+
+/// Plays a message and its end, kills the operator so long after each began, and renews the certificate between death and
+/// start where `unseen`. Returns what the sink heard, repetitions aside, and how many there were.
+fn killed(after: TimeDelta, unseen: bool) -> (Vec<Arrival>, usize) {
+    paused(async {
+        let mut stage = Stage::new();
+        stage.start("pod-a");
+        let kill_at = |began: TimeDelta| began + after;
+        stage.secret("shop-tls", &days("shop.example.com", -80, 10));
+        stage.monitor(SECRETS);
+        sleep_until(stage.clock.instant(kill_at(TimeDelta::zero()))).await;
+        let identities = stage.kill().await;
+        if unseen {
+            stage.secret("shop-tls", &days("shop.example.com", 0, 90));
+        }
+        identities.iter().for_each(|identity| stage.start(identity));
+        sleep_until(stage.clock.instant(hours(1))).await;
+        stage.secret("shop-tls", &days("shop.example.com", 0, 90));
+        sleep_until(stage.clock.instant(kill_at(hours(1)))).await;
+        stage.restart().await;
+        sleep_until(stage.clock.instant(hours(2))).await;
+        let broken = stage.broken();
+        assert!(
+            broken.is_empty(),
+            "killed after {after}: {broken:#?}\n{}",
+            stage.timeline.text()
+        );
+        let arrivals = stage.sinks.arrivals();
+        let heard = heard(&arrivals).remove("hook").unwrap_or_default();
+        let repeated = arrivals.len() - heard.len();
+        (heard, repeated)
+    })
+}
+
+#[test]
+fn killed_at_any_millisecond_nothing_is_lost_and_what_comes_twice_is_the_same() {
+    let gists = |heard: &[Arrival]| heard.iter().map(|arrival| gist(&arrival.message)).collect::<Vec<_>>();
+    let undisturbed = gists(&killed(TimeDelta::seconds(30), false).0);
+    assert_eq!(undisturbed.len(), 2, "{undisturbed:#?}");
+    // From a Secret to the record of the message about it takes less than 150 ms.
+    let mut repetitions = 0;
+    for after in (0..150).map(TimeDelta::milliseconds) {
+        let (heard, repeated) = killed(after, false);
+        assert_eq!(gists(&heard), undisturbed, "killed after {after}");
+        repetitions += repeated;
+        // What was never sent needs no end; what was, or may have been, has one.
+        let (heard, _) = killed(after, true);
+        assert!(
+            heard.is_empty() || gists(&heard) == undisturbed,
+            "killed after {after}: {heard:#?}"
+        );
+    }
+    assert!(
+        repetitions > 10,
+        "the message was on the wire only {repetitions} times when the operator was killed"
+    );
 }
 
 #[test]

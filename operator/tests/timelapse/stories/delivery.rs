@@ -5,6 +5,7 @@ use crate::support::{
     certificates::days,
     cluster::{Fault, unavailable},
     receivers::Answer,
+    stage::monitor_key,
     story::{Story, day, hours, minutes},
 };
 use certmon::cluster::{ApiFailure, Key};
@@ -43,7 +44,7 @@ and not what was true yesterday.",
         stage.secret("api-tls", &days("api.example.com", 0, 90));
     })
     .at(day(1), "the sink is back", |stage| {
-        stage.sinks.set("hook", Answer::Accepts)
+        stage.sinks.set("hook", Answer::Accepts);
     })
     .quiet(day(1) + hours(1), day(3))
     .end(day(4))
@@ -149,5 +150,33 @@ done. Each message leaves once.",
         stage.secret("shop-tls", &days("shop.example.com", 0, 90));
     })
     .quiet(hours(4), day(30))
+    .tell();
+}
+
+#[test]
+fn test_requested() {
+    Story::new(
+        "test_requested",
+        "Somebody asks for a test message by annotation: it is sent through the real path, marked as a test, once for each
+value of the annotation, and echoed in status. It leaves no trace in what the sink was told.",
+    )
+    .at(minutes(0), "a monitor and a certificate that is fine", |stage| {
+        stage.secret("shop-tls", &days("shop.example.com", 0, 90));
+        stage.monitor(SECRETS);
+    })
+    .at(hours(1), "a test is asked for", |stage| stage.api.ask_for_test(&monitor_key(), "monday"))
+    .quiet(hours(2), hours(20))
+    .at(day(1), "a short certificate comes", |stage| {
+        stage.secret("shop-tls", &days("shop.example.com", -80, 10));
+    })
+    .at(day(1) + hours(1), "another test is asked for, and nobody is there", |stage| {
+        stage.sinks.set("hook", Answer::Refuses(FailureClass::Connect));
+        stage.api.ask_for_test(&monitor_key(), "tuesday");
+    })
+    .at(day(1) + hours(2), "and a check", |stage| {
+        stage.sinks.set("hook", Answer::Accepts);
+        stage.api.ask_for_check(&monitor_key(), "tuesday");
+    })
+    .quiet(day(1) + hours(3), day(2))
     .tell();
 }

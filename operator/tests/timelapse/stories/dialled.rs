@@ -34,29 +34,34 @@ nothing: what was seen stands in the ledger, and nothing is dialled early.",
     .tell();
 }
 
+/// Thresholds of three days and one.
+fn short_thresholds() -> String {
+    format!("{ENDPOINT}thresholds:\n  warning: {{remaining: 3d}}\n  critical: {{remaining: 1d}}\n")
+}
+
 #[test]
 fn unreachable_then_expired() {
     Story::new(
         "unreachable_then_expired",
-        "A server stops answering ten days before its certificate ends. That is a finding of its own; it hides nothing:
+        "A server stops answering two days before its certificate ends. That is a finding of its own; it hides nothing:
 the certificate that was seen last expires on time, in the server's absence. Then it answers again, with a new one.",
     )
     .at(
         minutes(0),
-        "a monitor of one endpoint whose certificate ends on day 30",
+        "a monitor of one endpoint whose certificate ends on day 6; thresholds of 3 days and 1",
         |stage| {
-            up(stage, -60, 30);
-            stage.monitor(ENDPOINT);
+            up(stage, -84, 6);
+            stage.monitor(&short_thresholds());
         },
     )
-    .quiet(minutes(5), day(9))
-    .at(day(20), "connections are refused", |stage| {
+    .quiet(minutes(5), day(3))
+    .at(day(4), "connections are refused", |stage| {
         stage.servers.set(WWW, Serves::Fails(ProbeFailure::Refused));
     })
-    .at(day(32), "it answers again, with a new certificate", |stage| {
-        up(stage, 32, 122)
+    .at(day(7), "it answers again, with a new certificate", |stage| {
+        up(stage, 7, 97);
     })
-    .quiet(day(33), day(45))
+    .quiet(day(7) + hours(6), day(12))
     .tell();
 }
 
@@ -69,21 +74,19 @@ The new process has never seen that certificate; the ledger has.",
     )
     .at(
         minutes(0),
-        "a monitor of one endpoint whose certificate ends on day 30",
+        "a monitor of one endpoint whose certificate ends on day 6; thresholds of 3 days and 1",
         |stage| {
-            up(stage, -60, 30);
-            stage.monitor(ENDPOINT);
+            up(stage, -84, 6);
+            stage.monitor(&short_thresholds());
         },
     )
-    .at(day(25), "connections time out", |stage| {
+    .at(day(2), "connections time out", |stage| {
         stage.servers.set(WWW, Serves::Fails(ProbeFailure::TimedOut));
     })
-    .step(
-        day(26) + hours(5),
-        "the operator is killed and started again",
-        |stage| Box::pin(async { stage.restart().await }),
-    )
-    .end(day(31) + hours(12))
+    .step(day(2) + hours(5), "the operator is killed and started again", |stage| {
+        Box::pin(async { stage.restart().await })
+    })
+    .end(day(6) + hours(12))
     .tell();
 }
 

@@ -78,7 +78,7 @@ meanwhile is never spoken of.",
         },
     )
     .at(day(1), "one is renewed", |stage| {
-        stage.secret("api-tls", &days("api.example.com", 1, 91))
+        stage.secret("api-tls", &days("api.example.com", 1, 91));
     })
     .end(day(2) + hours(3))
     .tell();
@@ -105,7 +105,7 @@ again. When it is taken out again, it isn't told of the end.",
         stage.secret("shop-tls", &days("shop.example.com", 0, 90));
     })
     .at(hours(12), "the second sink is taken out", |stage| {
-        stage.monitor(SECRETS)
+        stage.monitor(SECRETS);
     })
     .at(hours(15), "the other certificate is renewed", |stage| {
         stage.secret("api-tls", &days("api.example.com", 0, 90));
@@ -184,7 +184,7 @@ come: the ledger is taken over with what was told, so that the sink isn't told a
         stage.monitor(SECRETS);
     })
     .at(hours(5), "the monitor is deleted", |stage| {
-        stage.api.delete_monitor(&monitor_key())
+        stage.api.delete_monitor(&monitor_key());
     })
     .quiet(hours(5) + minutes(10), hours(6))
     .at(hours(6), "it is made again", |stage| stage.monitor(SECRETS))
@@ -192,5 +192,26 @@ come: the ledger is taken over with what was told, so that the sink isn't told a
         stage.secret("shop-tls", &days("shop.example.com", 0, 90));
     })
     .quiet(hours(10), day(30))
+    .tell();
+}
+
+#[test]
+fn right_withdrawn_and_granted() {
+    Story::new(
+        "right_withdrawn_and_granted",
+        "The right to list Secrets is withdrawn while an alert is open. That is said; nothing is resolved, and what was open
+stays in status, even where the operator is restarted. When the right is granted again, what happened meanwhile is told.",
+    )
+    .at(minutes(0), "a monitor and a Secret that ends on day 10", |stage| {
+        stage.secret("shop-tls", &days("shop.example.com", -80, 10));
+        stage.monitor(SECRETS);
+    })
+    .at(hours(5), "the right is withdrawn", |stage| stage.api.forbid_secrets(true))
+    .quiet(hours(6), hours(20))
+    .at(day(1), "the certificate is renewed, which is not seen", |stage| {
+        stage.secret("shop-tls", &days("shop.example.com", 0, 90));
+    })
+    .at(day(2), "the right is granted", |stage| stage.api.forbid_secrets(false))
+    .quiet(day(2) + hours(1), day(30))
     .tell();
 }

@@ -30,7 +30,7 @@ missing, and there is no address: that stands in status at once, and is told to 
 progress. Later another Ingress is applied for good without a Secret: that is told.",
     )
     .at(minutes(0), "a monitor of Ingresses; there is none", |stage| {
-        stage.monitor(INGRESSES)
+        stage.monitor(INGRESSES);
     })
     .quiet(minutes(15), hours(1))
     .at(hours(1), "an Ingress is applied", |stage| {

@@ -131,7 +131,7 @@ sinks:
         );
     })
     .at(hours(2), "the Secret is deleted", |stage| {
-        stage.delete_secret("shop-tls")
+        stage.delete_secret("shop-tls");
     })
     .at(hours(4), "it is back, with a new certificate", |stage| {
         stage.secret("shop-tls", &days("shop.example.com", 0, 90));

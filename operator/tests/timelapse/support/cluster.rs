@@ -21,8 +21,12 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
-/// How long a call takes.
-const CALL: Duration = Duration::from_millis(5);
+/// How long each call takes: different times, so that no two answers come at one instant.
+const LIST: Duration = Duration::from_millis(2);
+const READ: Duration = Duration::from_millis(7);
+const WRITE_LEDGER: Duration = Duration::from_millis(9);
+const WRITE_STATUS: Duration = Duration::from_millis(13);
+const WRITE_EVENT: Duration = Duration::from_millis(17);
 
 /// What goes wrong with the next write of a ledger.
 #[derive(Clone, Debug)]
@@ -54,6 +58,8 @@ struct State {
     ledgers: BTreeMap<Key, LedgerObject>,
     watchers: BTreeMap<u64, Watcher>,
     away: bool,
+    /// The right to list Secrets is missing.
+    forbidden: bool,
     faults: VecDeque<Fault>,
     calls: Calls,
     violations: Vec<String>,
@@ -73,6 +79,9 @@ impl State {
         }
         for watcher in self.watchers.values() {
             for event in events(&self.objects, &watcher.wanted) {
+                if self.forbidden && is_about_secrets(&event) {
+                    continue;
+                }
                 // A process that was killed doesn't listen.
                 let _ = watcher.events.try_send(event);
             }
@@ -93,6 +102,10 @@ impl State {
         };
         if self.away {
             said(WorldEvent::State(id.clone(), WatchState::Unavailable));
+            return;
+        }
+        if self.forbidden && matches!(id, WatchId::Secrets { .. }) {
+            said(WorldEvent::State(id.clone(), WatchState::Forbidden));
             return;
         }
         // What is about one object is listed in its namespace.
@@ -205,8 +218,22 @@ impl Api {
 
     /// The server goes away: nothing is answered, and no watch says anything.
     pub(crate) fn go_away(&self) {
+        self.all_list_again(|state| state.away = true);
+    }
+
+    /// It is there again, and everything is listed.
+    pub(crate) fn come_back(&self) {
+        self.all_list_again(|state| state.away = false);
+    }
+
+    /// The right to list Secrets is withdrawn, or granted.
+    pub(crate) fn forbid_secrets(&self, forbidden: bool) {
+        self.all_list_again(|state| state.forbidden = forbidden);
+    }
+
+    fn all_list_again(&self, change: impl FnOnce(&mut State)) {
         self.with(|state| {
-            state.away = true;
+            change(state);
             for watcher in state.watchers.values() {
                 for id in watcher.wanted.watches() {
                     state.list(watcher, &id);
@@ -215,15 +242,23 @@ impl Api {
         });
     }
 
-    /// It is there again, and everything is listed.
-    pub(crate) fn come_back(&self) {
+    /// Somebody asks for a test message, by annotation.
+    pub(crate) fn ask_for_test(&self, key: &Key, token: &str) {
         self.with(|state| {
-            state.away = false;
-            for watcher in state.watchers.values() {
-                for id in watcher.wanted.watches() {
-                    state.list(watcher, &id);
-                }
+            if let Some(monitor) = state.objects.monitors.get_mut(key) {
+                monitor.test_requested = Some(token.to_owned());
             }
+            state.emit_monitor(key);
+        });
+    }
+
+    /// Somebody asks for a check of everything, by annotation.
+    pub(crate) fn ask_for_check(&self, key: &Key, token: &str) {
+        self.with(|state| {
+            if let Some(monitor) = state.objects.monitors.get_mut(key) {
+                monitor.check_requested = Some(token.to_owned());
+            }
+            state.emit_monitor(key);
         });
     }
 
@@ -239,7 +274,7 @@ impl Api {
         events: mpsc::Sender<WorldEvent>,
         mut wanted: watch::Receiver<Arc<Wanted>>,
     ) {
-        tokio::time::sleep(CALL).await;
+        tokio::time::sleep(LIST).await;
         self.with(|state| {
             let watcher = Watcher {
                 events,
@@ -249,7 +284,7 @@ impl Api {
             state.watchers.insert(process, watcher);
         });
         while wanted.changed().await.is_ok() {
-            tokio::time::sleep(CALL).await;
+            tokio::time::sleep(LIST).await;
             let now = wanted.borrow_and_update().clone();
             self.with(|state| {
                 let Some(mut watcher) = state.watchers.remove(&process) else {
@@ -293,10 +328,22 @@ impl Api {
         self.with(|state| state.needless)
     }
 
-    async fn call<T>(&self, with: impl FnOnce(&mut State) -> Result<T, ApiFailure>) -> Result<T, ApiFailure> {
-        tokio::time::sleep(CALL).await;
+    async fn call<T>(
+        &self,
+        takes: Duration,
+        with: impl FnOnce(&mut State) -> Result<T, ApiFailure>,
+    ) -> Result<T, ApiFailure> {
+        tokio::time::sleep(takes).await;
         self.with(|state| if state.away { Err(unavailable()) } else { with(state) })
     }
+}
+
+fn is_about_secrets(event: &WorldEvent) -> bool {
+    use WorldEvent::{Applied, Deleted};
+    matches!(
+        event,
+        Applied(WatchId::Secrets { .. }, _) | Deleted(WatchId::Secrets { .. }, _)
+    )
 }
 
 fn is_asked_for_anew(id: &WatchId, before: &Wanted, now: &Wanted) -> bool {
@@ -355,7 +402,8 @@ impl State {
 
 impl Cluster for Api {
     fn ledger_get<'a>(&'a self, monitor: &'a MonitorRef) -> BoxFuture<'a, Result<Option<LedgerObject>, ApiFailure>> {
-        self.call(|state| Ok(state.ledgers.get(&monitor.key).cloned())).boxed()
+        self.call(READ, |state| Ok(state.ledgers.get(&monitor.key).cloned()))
+            .boxed()
     }
 
     fn ledger_put<'a>(
@@ -367,7 +415,7 @@ impl Cluster for Api {
         self.with(|state| state.calls.ledger += 1);
         async move {
             let written = self
-                .call(|state| match state.faults.pop_front() {
+                .call(WRITE_LEDGER, |state| match state.faults.pop_front() {
                     Some(Fault::Fails(failure)) => Err(failure),
                     Some(Fault::AnswerLost) => state.put(monitor, ledger, expected).and(Err(unavailable())),
                     None => state.put(monitor, ledger, expected),
@@ -375,7 +423,7 @@ impl Cluster for Api {
                 .await;
             self.timeline.ledger(&written);
             // The answer takes its time too: a process may be killed when all is written and it doesn't know.
-            tokio::time::sleep(CALL).await;
+            tokio::time::sleep(READ).await;
             written
         }
         .boxed()
@@ -387,7 +435,7 @@ impl Cluster for Api {
         status: &'a CertificateMonitorStatus,
     ) -> BoxFuture<'a, Result<(), ApiFailure>> {
         self.with(|state| state.calls.status += 1);
-        self.call(|state| {
+        self.call(WRITE_STATUS, |state| {
             let key = &monitor.key;
             let alone = state.watchers.len() == 1;
             let object = state.objects.monitors.get_mut(key);
@@ -415,7 +463,7 @@ impl Cluster for Api {
 
     fn event<'a>(&'a self, _monitor: &'a MonitorRef, note: &'a EventNote) -> BoxFuture<'a, Result<(), ApiFailure>> {
         self.with(|state| state.calls.events += 1);
-        self.call(|_| {
+        self.call(WRITE_EVENT, |_| {
             self.timeline.event(note);
             Ok(())
         })
@@ -428,7 +476,7 @@ impl Cluster for Api {
         name: &'a str,
     ) -> BoxFuture<'a, Result<Option<SinkSecret>, ApiFailure>> {
         let key = Key::new(namespace, name);
-        self.call(move |state| {
+        self.call(READ, move |state| {
             Ok(state.objects.secrets.get(&key).map(|secret| SinkSecret {
                 type_: secret.type_.to_string(),
                 values: secret

@@ -27,6 +27,16 @@ pub(crate) fn monitor_key() -> Key {
     Key::new("shop", "shop")
 }
 
+/// Runs a story's future to its end, under paused time, in one thread.
+pub(crate) fn paused<T>(story: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime")
+        .block_on(story)
+}
+
 /// One process of the operator.
 struct Process {
     number: u64,

@@ -3,7 +3,7 @@
 use super::{
     clock::label,
     receivers::Arrival,
-    stage::{Stage, monitor_key},
+    stage::{Stage, monitor_key, paused},
     telling_rules::{gist, heard, known_in_the_end},
 };
 use certmon_crd::CertificateMonitorStatus;
@@ -253,12 +253,7 @@ impl Story {
     }
 
     fn play(&self, restarts: Restarts) -> Played {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime");
-        runtime.block_on(self.played(restarts))
+        paused(self.played(restarts))
     }
 
     async fn played(&self, restarts: Restarts) -> Played {

@@ -1,0 +1,354 @@
+//! What somebody may put into a Secret, or once could put into a monitor: a clear word on that object, and nothing else
+//! suffers.
+
+use super::{Stage, monitor, ninety_days};
+use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use certmon_e2e::{Authority, Cluster, Leaf, Options, repository};
+use rcgen::{CertificateParams, DnType, DnValue, KeyPair, SanType, SerialNumber, date_time_ymd};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Wherever a peer's name may stand, these may not.
+const FORBIDDEN: [char; 3] = ['\r', '\u{202e}', '\u{0}'];
+
+fn pem(der: &[u8]) -> String {
+    let body = STANDARD.encode(der);
+    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for line in body.as_bytes().chunks(64) {
+        text.push_str(&String::from_utf8_lossy(line));
+        text.push('\n');
+    }
+    text + "-----END CERTIFICATE-----\n"
+}
+
+/// A self-signed certificate with whatever `with` makes of it.
+fn crafted(with: impl FnOnce(&mut CertificateParams) -> Result<()>) -> Result<Vec<u8>> {
+    let mut params = CertificateParams::new(vec!["crafted.example.com".to_owned()])?;
+    params.not_before = date_time_ymd(2026, 1, 1);
+    params.not_after = date_time_ymd(2100, 1, 1);
+    with(&mut params)?;
+    Ok(params.self_signed(&KeyPair::generate()?)?.der().to_vec())
+}
+
+fn replaced(der: &[u8], from: &[u8], to: &[u8]) -> Result<Vec<u8>> {
+    let at = der.windows(from.len()).position(|window| window == from);
+    let at = at.context("the bytes to replace are not there")?;
+    Ok([&der[..at], to, &der[at + from.len()..]].concat())
+}
+
+/// What stands in `tls.crt`, and whether it must be a finding.
+fn inputs() -> Result<BTreeMap<&'static str, (Vec<u8>, bool)>> {
+    let fine = pem(&crafted(|_params| Ok(()))?);
+    let second = pem(&crafted(|_params| Ok(()))?);
+    let serial = [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x08];
+    let numbered = crafted(|params| {
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
+        Ok(())
+    })?;
+    let mut many = String::new();
+    for _ in 0..201 {
+        many.push_str(&pem(&crafted(|_params| Ok(()))?));
+    }
+    let mut large = String::new();
+    while large.len() < 1_000_000 {
+        large.push_str(&fine);
+    }
+    let named = |name: &'static str, value: DnValue| {
+        crafted(move |params| {
+            params.distinguished_name.push(DnType::CommonName, value);
+            params.subject_alt_names = if name.is_empty() {
+                Vec::new()
+            } else {
+                vec![SanType::DnsName(name.try_into()?)]
+            };
+            Ok(())
+        })
+    };
+    let mut latin = b"# Zertifikat f\xfcr den Laden\n".to_vec();
+    latin.extend(fine.bytes());
+    latin.extend(b"# Ende f\xfcr heute\n");
+    let key = KeyPair::generate()?.serialize_pem();
+    let one_line = format!("{}{second}", fine.trim_end());
+    Ok(BTreeMap::from([
+        ("garbage", (b"\x00\xff\x13\x37 no certificate".to_vec(), true)),
+        ("empty", (Vec::new(), true)),
+        ("key-in-its-place", (key.into_bytes(), true)),
+        ("half-a-block", (fine.as_bytes()[..fine.len() / 2].to_vec(), true)),
+        ("too-many", (many.into_bytes(), true)),
+        ("one-line", (one_line.into_bytes(), false)),
+        ("bom", (format!("\u{feff}{fine}").into_bytes(), false)),
+        ("crlf", (fine.replace('\n', "\r\n").into_bytes(), false)),
+        ("latin-1", (latin, false)),
+        ("large", (large.into_bytes(), false)),
+        (
+            "v1-marked",
+            (
+                pem(&replaced(&numbered, &[0xa0, 3, 2, 1, 2], &[0xa0, 3, 2, 1, 0])?).into_bytes(),
+                false,
+            ),
+        ),
+        (
+            "negative-serial",
+            (
+                pem(&replaced(&numbered, &serial, &[&[0x91], &serial[1..]].concat())?).into_bytes(),
+                false,
+            ),
+        ),
+        (
+            "for-ever",
+            (
+                pem(&crafted(|params| {
+                    params.not_after = date_time_ymd(9999, 12, 31);
+                    Ok(())
+                })?)
+                .into_bytes(),
+                false,
+            ),
+        ),
+        (
+            "20000-names",
+            (
+                pem(&crafted(|params| {
+                    let names = (0..20_000).map(|number| format!("host-{number}.example.com"));
+                    params.subject_alt_names = names
+                        .map(|name| Ok(SanType::DnsName(name.try_into()?)))
+                        .collect::<Result<_>>()?;
+                    Ok(())
+                })?)
+                .into_bytes(),
+                false,
+            ),
+        ),
+        (
+            "bmp-string",
+            (
+                pem(&named("", DnValue::BmpString("bmp name".try_into()?))?).into_bytes(),
+                false,
+            ),
+        ),
+        (
+            "ip-as-name",
+            (
+                pem(&named("192.0.2.7", DnValue::Utf8String("ip".into()))?).into_bytes(),
+                false,
+            ),
+        ),
+        (
+            "control-characters",
+            (
+                pem(&named(
+                    "evil.example.com\r\nX-Injected: 1",
+                    DnValue::Utf8String("a\r\n\u{202e}\u{0}b".into()),
+                )?)
+                .into_bytes(),
+                false,
+            ),
+        ),
+    ]))
+}
+
+/// The findings of each Secret, by the operator's metrics: the status lists only ten.
+fn findings(metrics: &str) -> BTreeMap<String, Vec<String>> {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let label = |line: &str, name: &str| {
+        let rest = line.split_once(&format!("{name}=\""))?.1;
+        Some(rest.split_once('"')?.0.to_owned())
+    };
+    for line in metrics
+        .lines()
+        .filter(|line| line.starts_with("certmon_certificate_finding{"))
+    {
+        if let (Some(name), Some(finding)) = (label(line, ",name"), label(line, "finding")) {
+            found.entry(name).or_default().push(finding);
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn each_hostile_secret_is_one_finding_or_none_and_others_are_unaffected() -> Result<()> {
+    let stage = Stage::set("hostile", |operator| operator).await?;
+    let inputs = inputs()?;
+    let key = Leaf::for_names(["any.example.com"]).self_signed()?.key_pem();
+    for (name, (certificate, _)) in &inputs {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": { "name": name, "labels": { "hostile": "yes" } },
+            "data": { "tls.crt": STANDARD.encode(certificate), "tls.key": STANDARD.encode(&key) },
+        });
+        // Not by kubectl: what it would write into its annotation is too long.
+        let path = format!("/api/v1/namespaces/{}/secrets", stage.namespace.name());
+        let request = hyper::Request::post(path)
+            .header("content-type", "application/json")
+            .body(serde_json::to_vec(&secret)?)?;
+        let _created: Value = stage.namespace.client().request(request).await.context(*name)?;
+    }
+    let choose = |value: &str| {
+        let selector = json!({ "matchLabels": { "hostile": value } });
+        json!({ "sources": [{ "name": "tls", "secrets": { "selector": selector } }] })
+    };
+    let mut good = ninety_days(&Authority::new("Story CA")?, "good", "good.example.com", 60)?;
+    good["metadata"]["labels"] = json!({ "hostile": "no" });
+    stage
+        .apply(&[good, monitor("bad", &choose("yes")), monitor("good", &choose("no"))])
+        .await?;
+    stage
+        .until("good", "AllValid", |monitor| {
+            monitor.says("Healthy", "True", "AllValid")
+        })
+        .await?;
+    let wrong = inputs.values().filter(|(_, wrong)| *wrong).count() as u64;
+    let seen = stage
+        .until("bad", "what is wrong with each", |monitor| {
+            monitor.says("Healthy", "False", "BadCertificateData") && monitor.count("warning") >= wrong
+        })
+        .await?;
+    assert_eq!(seen.count("unknown"), 0, "{seen:?}");
+    let metrics = stage.operator.metrics().await?;
+    let found = findings(&metrics);
+    let mut faults = String::new();
+    for (name, (_, wrong)) in &inputs {
+        let of = found.get(*name).cloned().unwrap_or_default();
+        let right = of.len() <= 1 && (!wrong || of == ["BadCertificateData"]);
+        if !right {
+            writeln!(faults, "{name}: {of:?}")?;
+        }
+    }
+    assert!(faults.is_empty(), "{faults}\n{found:#?}");
+
+    let events = stage.kubectl(&["get", "events", "-o", "json"]).await?;
+    let status = serde_json::to_string(&seen.0["status"])?;
+    for (what, text) in [
+        ("metrics", metrics),
+        ("Events", events),
+        ("status", status),
+        ("log", stage.operator.log()),
+    ] {
+        let bad = |c: char| FORBIDDEN.contains(&c);
+        assert!(
+            !text.contains(bad) && !text.contains("\\r") && !text.contains("\\u202e"),
+            "{what}: {text}"
+        );
+    }
+    let memory = std::fs::read_to_string(format!("/proc/{}/status", stage.operator.id()))?;
+    let peak = memory.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+    let peak = peak.context("the kernel tells the peak")? / 1024;
+    assert!(peak <= 80, "{peak} MiB at the peak");
+    Ok(())
+}
+
+/// Monitors as an older schema, that bounded nothing, would have let them in.
+fn once_allowed() -> Vec<Value> {
+    let source = json!([{ "name": "tls", "secrets": {} }]);
+    let with = |field: &str, value: Value| json!({ "sources": source, field: value });
+    let endpoint = |endpoint: Value| json!({ "sources": [{ "name": "public", "endpoints": [endpoint] }] });
+    vec![
+        json!({}),
+        json!({ "sources": "all" }),
+        json!({ "sources": [{ "name": "tls" }] }),
+        json!({ "sources": [{ "name": "tls", "secrets": {}, "ingresses": {} }] }),
+        json!({ "sources": [{ "secrets": {} }] }),
+        json!({ "sources": [{ "name": "tls", "secrets": { "types": "Opaque" } }] }),
+        json!({ "sources": [{ "name": "tls", "secrets": { "selector": { "matchExpressions": [{ "key": "a", "operator": "Near" }] } } }] }),
+        endpoint(json!({ "host": "https://example.com/" })),
+        endpoint(json!({ "host": "example.com", "port": 70_000 })),
+        endpoint(json!({ "host": "example.com", "port": "https" })),
+        with("suspend", json!("yes")),
+        with("thresholds", json!({ "warning": { "remaining": "soon" } })),
+        with("thresholds", json!({ "warning": { "remainingPercent": 500 } })),
+        with("probe", json!({ "interval": "often" })),
+        with("probe", json!({ "failureThreshold": -1 })),
+        with("sinks", json!([{ "name": "team" }])),
+        with(
+            "sinks",
+            json!([{ "name": "team", "email": { "to": "oncall@example.com" } }]),
+        ),
+        with(
+            "silences",
+            json!([{ "name": "a", "certificates": ["*"], "until": "never" }]),
+        ),
+        with("checks", json!({ "hostname": "Fatal" })),
+        with("limits", json!({ "maxCertificates": -5 })),
+    ]
+}
+
+#[tokio::test]
+async fn twenty_monitors_of_a_looser_schema_stall_and_the_good_one_goes_on() -> Result<()> {
+    let cluster = Cluster::start(&Options::from_environment()?).await?;
+    let path = repository().join("crd/generated/certificatemonitors.yaml");
+    let mut looser: Value = serde_saphyr::from_str(&std::fs::read_to_string(path)?)?;
+    let version = &mut looser["spec"]["versions"][0];
+    version["schema"]["openAPIV3Schema"] = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    if let Some(version) = version.as_object_mut() {
+        let _fields = version.remove("selectableFields");
+    }
+    let kubectl = cluster.kubectl()?;
+    // Server-side, as the real one will be: what it doesn't say any more goes.
+    let applied = kubectl
+        .output(["apply", "--server-side", "-f", "-"], &looser.to_string())
+        .await?;
+    ensure!(applied.success, "{}", applied.stderr);
+    kubectl
+        .run([
+            "wait",
+            "--for=condition=Established",
+            "crd/certificatemonitors.certmon.dev",
+        ])
+        .await?;
+    let before = cluster.namespace("before").await?;
+    let list = |items: Vec<Value>| json!({ "apiVersion": "v1", "kind": "List", "items": items });
+    let named: Vec<Value> = once_allowed()
+        .iter()
+        .enumerate()
+        .map(|(number, spec)| monitor(&format!("old-{number}"), spec))
+        .collect();
+    let total = named.len();
+    before.kubectl().apply_object(&list(named.clone())).await?;
+    cluster.crds().await?;
+
+    let stage = Stage::everywhere(&cluster, "loose").await?;
+    stage
+        .apply(&[
+            ninety_days(&Authority::new("Story CA")?, "shop-tls", "shop.example.com", 60)?,
+            monitor("shop", &json!({ "sources": [{ "name": "tls", "secrets": {} }] })),
+        ])
+        .await?;
+    stage
+        .until("shop", "AllValid", |monitor| {
+            monitor.says("Healthy", "True", "AllValid")
+        })
+        .await?;
+    certmon_e2e::wait_for("each old monitor to say what is wrong", super::SOON, async || {
+        let monitors = before.kubectl().run(["get", "certmon", "-o", "json"]).await?;
+        let monitors: Value = serde_json::from_str(&monitors)?;
+        let events = before.kubectl().run(["events", "-o", "json"]).await?;
+        let events: Value = serde_json::from_str(&events)?;
+        let mut silent = Vec::new();
+        for item in monitors["items"].as_array().into_iter().flatten() {
+            let name = item["metadata"]["name"].as_str().unwrap_or_default();
+            let stalled = super::Monitor(item.clone()).says("Stalled", "True", "InvalidSpec");
+            let mut told = events["items"].as_array().into_iter().flatten();
+            let told = told.any(|event| {
+                event["reason"] == "InvalidSpec"
+                    && event["involvedObject"]["name"] == name
+                    && event["type"] == "Warning"
+            });
+            if !stalled && !told {
+                silent.push(format!("{name} {}: {}", item["spec"], item["status"]));
+            }
+        }
+        ensure!(
+            silent.is_empty(),
+            "{} of {total}:\n{}\n{}",
+            silent.len(),
+            silent.join("\n"),
+            stage.operator.log()
+        );
+        Ok(())
+    })
+    .await
+}
