@@ -89,7 +89,7 @@ pub struct Proxy {
 impl fmt::Debug for Proxy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let requests = lock(&self.shared.requests);
-        let asked = requests.iter().map(|request| request.to_string());
+        let asked = requests.iter().map(ToString::to_string);
         formatter
             .debug_tuple("Proxy")
             .field(&self.address)
