@@ -10,7 +10,7 @@ CHART = charts/certmon
 # The last state that a test saw, without the stack that it was seen from.
 export RUST_LIB_BACKTRACE = 0
 
-.PHONY: help demo test test-1.37 test-1.33 control-plane lint lint-generated lint-chart crds fmt tools clean
+.PHONY: help demo test test-1.37 test-1.33 bench control-plane lint lint-generated lint-chart crds fmt tools clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,14 @@ test-1.37:
 test-1.33:
 	cargo build --locked --package certmon
 	CERTMON_E2E_K8S=1.33 cargo test --locked --package certmon-e2e --test apiserver
+
+# ONLY=idle,secrets,status,threshold,probe takes only these. probe stands beside blackbox_exporter where that is installed
+# (Debian: apt-get install -y prometheus-blackbox-exporter), and goes on without it.
+bench: control-plane ## What certmon costs and how fast it is, beside the goals; ONLY=secrets,… for some; quarter of an hour
+	@[ -x $${CARGO_TARGET_DIR:-target}/release/certmon ] || echo "Building the release, 10 to 15 minutes on two cores." >&2
+	cargo build --locked --release --package certmon
+	cargo build --locked --release --package certmon-probe --example probe_cost
+	@CERTMON_E2E_K8S=$(K8S) cargo run --quiet --locked --profile profiling --package certmon-e2e --bin bench
 
 # First, so that nobody waits for minutes in the middle of a test. Binaries or clusters that are named need no build.
 control-plane:
