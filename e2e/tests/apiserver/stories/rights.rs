@@ -3,7 +3,7 @@
 use super::{Stage, ca_config_map, monitor, ninety_days, text_secret, tls_secret};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use certmon_e2e::sinks::HttpSink;
-use certmon_e2e::{AuditEvent, Authority, Cluster, Leaf, Options, egress_policy, wait_for};
+use certmon_e2e::{AuditEvent, Authority, Cluster, Leaf, Options, Release, egress_policy, wait_for};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -211,10 +211,13 @@ async fn every_right_of_the_chart_is_used_and_none_is_missing_by_either_way_of_l
     let (by_stream, by_pages) = tokio::join!(a_full_day(streamed), a_full_day(&paged));
     let ((mut used, granted), (in_pages, _)) = (by_stream?, by_pages?);
     let listed: Vec<&String> = used.iter().filter(|right| right.starts_with("list ")).collect();
-    assert!(
-        listed.is_empty(),
-        "a server that streams is not asked for pages: {listed:?}"
-    );
+    // 1.33 has streaming lists behind a gate that is off.
+    if Options::from_environment()?.release == Release::Newest {
+        assert!(
+            listed.is_empty(),
+            "a server that streams is not asked for pages: {listed:?}"
+        );
+    }
     assert!(
         in_pages.contains("list secrets") && in_pages.contains("watch secrets"),
         "{in_pages:?}"

@@ -7,7 +7,7 @@ use certmon_e2e::{Authority, Cluster, Leaf, egress_policy, tls::TlsServer, wait_
 use serde_json::{Value, json};
 
 /// Everything that differs from run to run.
-const FILTERS: [(&str, &str); 11] = [
+const FILTERS: [(&str, &str); 13] = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "[time]"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\dZ", "[minute]"),
     (r"\d{4}-\d\d-\d\d", "[date]"),
@@ -19,6 +19,12 @@ const FILTERS: [(&str, &str); 11] = [
     (r" [\dm]+s +certmon.dev/operator", " [age]  certmon.dev/operator"),
     (r"(?m)^[\dm]+s +(Normal|Warning)", "[age]  $1"),
     (r"(?m)^(shop .*?) +[\dm]+s( +|$)", "$1   [age]   "),
+    // kubectl splits this word otherwise since 1.34, and with it the columns of its neighbours.
+    (r"Well Known CA ?Certificates: +", "Well Known CA Certificates: "),
+    (
+        r"(?m)^(      (?:Key|Kind|Name): ) +(ca\.crt|ConfigMap|story-ca)$",
+        "$1$2",
+    ),
 ];
 
 fn tls_source() -> Value {
