@@ -92,6 +92,7 @@ async fn measure(looks: u32, address: SocketAddr, roots: &str) -> anyhow::Result
     };
     let look = async || -> anyhow::Result<()> {
         let look = probe.look(target.clone()).await;
+        #[expect(clippy::disallowed_methods, reason = "a measurement is its own clock")]
         let now = chrono::Utc::now();
         let mut dialled = Dialled::default();
         dialled.look(
