@@ -23,6 +23,9 @@ const EXIT: Duration = Duration::from_secs(25);
 /// rule that holds for any admin.
 pub fn egress_policy(ports: impl IntoIterator<Item = u16>) -> String {
     let ports: Vec<u16> = ports.into_iter().collect();
+    if ports.is_empty() {
+        return "{}".to_owned();
+    }
     json!({ "allow": [{ "namespaces": ["*"], "cidrs": ["127.0.0.0/8"], "ports": ports }] }).to_string()
 }
 
