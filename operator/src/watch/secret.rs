@@ -9,8 +9,8 @@ use crate::world::{KeyFilter, Seen, StoredSecret, Wanted, WatchId};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use certmon_core::{
     bundle,
-    certificate::Fingerprint,
-    observation::{DataFault, StoredValue},
+    certificate::{Certificate, Fingerprint},
+    observation::{Content, DataFault, StoredValue},
 };
 use serde::{
     Deserialize, Deserializer,
@@ -40,6 +40,8 @@ pub(super) struct SecretDecode {
     types: Mutex<HashMap<Box<str>, Arc<str>>>,
     /// Values that are known, by the hash of their bytes: copies of one certificate share their facts.
     known: Mutex<HashMap<Fingerprint, KnownValue>>,
+    /// Intermediates and anchors that are known, with their bytes or without.
+    issuers: Mutex<HashMap<(Fingerprint, bool), Weak<Certificate>>>,
 }
 
 impl SecretDecode {
@@ -49,12 +51,37 @@ impl SecretDecode {
             labels: SharedLabels::default(),
             types: Mutex::default(),
             known: Mutex::default(),
+            issuers: Mutex::default(),
         }
     }
 
     fn shared_type(&self, type_: Box<str>) -> Arc<str> {
         let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
         types.entry(type_.clone()).or_insert_with(|| Arc::from(type_)).clone()
+    }
+
+    /// The value with issuers that other values have too: thousands of leaves have the same few.
+    fn shared(&self, mut value: StoredValue) -> StoredValue {
+        let mut issuers = self.issuers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut share = |one: &mut Arc<Certificate>| {
+            let id = (one.fingerprint, one.der.is_some());
+            match issuers.get(&id).and_then(Weak::upgrade) {
+                Some(known) => *one = known,
+                None => {
+                    issuers.insert(id, Arc::downgrade(one));
+                    if issuers.len().is_power_of_two() {
+                        issuers.retain(|_, known| known.strong_count() > 0);
+                    }
+                }
+            }
+        };
+        if let Content::Chain(chain) = &mut value.content {
+            chain.intermediates.iter_mut().for_each(&mut share);
+            chain.intermediates.shrink_to_fit();
+        }
+        value.anchors.iter_mut().for_each(share);
+        value.anchors.shrink_to_fit();
+        value
     }
 
     /// Reads the values, or finds that the same bytes were read before.
@@ -95,7 +122,10 @@ impl SecretDecode {
             bundle::read_secret(type_, &values, private_key, filter.keep_der)
         }));
         let read: Vec<(Box<str>, Arc<StoredValue>)> = match read {
-            Ok(read) => read.into_iter().map(|(key, value)| (key, Arc::new(value))).collect(),
+            Ok(read) => read
+                .into_iter()
+                .map(|(key, value)| (key, Arc::new(self.shared(value))))
+                .collect(),
             Err(_) => {
                 tracing::error!("reading a certificate panicked; this is a fault of certmon's, please report it");
                 let broken = StoredValue {
