@@ -69,7 +69,7 @@ fn inputs() -> Result<BTreeMap<&'static str, (Vec<u8>, bool)>> {
     };
     let mut latin = b"# Zertifikat f\xfcr den Laden\n".to_vec();
     latin.extend(fine.bytes());
-    latin.extend(b"# Ende f\xfcr heute\n");
+    latin.extend(b"# Stop f\xfcr heute\n");
     let key = KeyPair::generate()?.serialize_pem();
     let one_line = format!("{}{second}", fine.trim_end());
     Ok(BTreeMap::from([
