@@ -314,12 +314,13 @@ fn nothing(
     }
 }
 
-/// Until when a failed delivery waits.
+/// Until when a failed delivery waits. A wait longer than any that is granted is the work of a clock that was set back; what is
+/// granted is rounded up to a whole second, so that second is believed too.
 fn backoff(sink: &SinkLedger, context: &SinkContext<'_>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     sink.retry
         .as_ref()
         .map(|retry| retry.at)
-        .filter(|at| !context.try_now && *at <= later(now, record::LONGEST_WAIT))
+        .filter(|at| !context.try_now && *at <= later(now, record::LONGEST_WAIT + TimeDelta::seconds(1)))
 }
 
 /// How long an intent is claimed.

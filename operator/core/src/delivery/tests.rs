@@ -564,6 +564,32 @@ fn a_server_s_wish_is_the_floor_up_to_six_hours() {
 }
 
 #[test]
+fn a_pause_of_six_hours_or_more_is_kept_within_a_second_too() {
+    for asked in [21_600, 86_400, u64::MAX] {
+        let mut ledger = Ledger::default();
+        let alert = open(&mut ledger, "a", Finding::Expired, Severity::Critical, 0);
+        let intent = intent_telling(alert);
+        let sink = SinkLedger {
+            intent: Some(intent.clone()),
+            ..SinkLedger::default()
+        };
+        let outcome = Outcome::Failed(Failure {
+            class: FailureClass::ServerError,
+            code: Some(503),
+            retry_after: Some(Duration::from_secs(asked)),
+        });
+        let within = at(0) + TimeDelta::milliseconds(600);
+        let after = record(&sink, &intent, &outcome, 0, within);
+        let manners = manners();
+        ledger.sinks.insert(manners.name.to_string(), after);
+        for later in [1, 300] {
+            let decided = decide(&ledger, &context(&manners), within + TimeDelta::milliseconds(later));
+            assert!(matches!(decided, Decision::Wait(_)), "asked for {asked} s: {decided:?}");
+        }
+    }
+}
+
+#[test]
 fn a_refused_payload_steps_down_to_one_line_of_text_at_once() {
     let mut world = World::new();
     for n in 0..30 {
