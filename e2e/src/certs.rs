@@ -185,7 +185,10 @@ impl Authority {
     /// When a name is no name.
     pub fn issue(&self, leaf: &Leaf) -> Result<Identity> {
         let key = KeyPair::generate()?;
-        let certificate = leaf.params()?.signed_by(&key, &self.issuer)?;
+        let mut params = leaf.params()?;
+        // As every public authority does.
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&key, &self.issuer)?;
         let chain = std::iter::once(certificate.der().clone())
             .chain(self.path.iter().cloned())
             .collect();
