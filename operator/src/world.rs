@@ -106,7 +106,13 @@ impl World {
                 self.watches.entry(id).or_default().began.insert(namespace, self.round);
                 vec![]
             }
-            WorldEvent::Applied(id, seen) => self.insert(id, seen),
+            WorldEvent::Applied(id, seen) => {
+                // The end of a first list touches all that it brought, once; each of thousands would be a pass of its own.
+                let of_many = matches!(id, WatchId::Secrets { .. } | WatchId::Ingresses);
+                let listing = of_many && !self.listed(&id, &seen.key().namespace).1;
+                let touched = self.insert(id, seen);
+                if listing { vec![] } else { touched }
+            }
             WorldEvent::Deleted(id, key) => self.remove(&id, &key),
             WorldEvent::ListEnded(id, namespace, wanted) => {
                 let mut touched = self.sweep(&id, namespace.as_deref());
