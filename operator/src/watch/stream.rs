@@ -285,6 +285,9 @@ impl<D: Decode> Watcher<D> {
             if let Err(end) = self.tell(state).await {
                 return end;
             }
+            if let Err(end) = self.grown().await {
+                return end;
+            }
         }
         let mut line = Vec::new();
         loop {
@@ -376,8 +379,12 @@ impl<D: Decode> Watcher<D> {
         let now = self.wanted.borrow_and_update().clone();
         let before = std::mem::replace(&mut self.asked, now.clone());
         for namespace in self.decode.grown(&self.collection.id, &before, &now) {
-            if self.collection.namespace.as_ref().is_none_or(|own| *own == namespace) {
-                self.pages(Some(&namespace)).await?;
+            if self.collection.namespace.as_ref().is_none_or(|own| *own == namespace)
+                && let Err(end) = self.pages(Some(&namespace)).await
+            {
+                // The next watch asks again for all of it.
+                self.asked = before;
+                return Err(end);
             }
         }
         Ok(())
