@@ -5,7 +5,7 @@
 //! so decoding takes an argument; a server without streaming lists answers 422, for which it has no way back; and a body that
 //! can't be decoded must never be logged, since it may hold a Secret.
 
-use super::wire::{Line, Meta, ObjectMeta, Page};
+use super::wire::{Line, Meta, Page};
 use crate::{
     cluster::Key,
     world::{Seen, Wanted, WatchId, WatchState, WorldEvent},
@@ -328,12 +328,16 @@ impl<D: Decode> Watcher<D> {
         // A line cut short, or not JSON: the connection is of no more use. Nothing of it is logged.
         let parsed: Line<'_> = serde_json::from_slice(line).map_err(|_| End::Unavailable(None))?;
         let json = parsed.object.get().as_bytes();
+        let added = matches!(parsed.kind, "ADDED" | "MODIFIED");
+        if added && *listing {
+            // While the server streams everything, an object's version is no place to go on from: nobody reads it.
+            return self.applied(json, &self.asked).await;
+        }
         let meta = serde_json::from_slice::<Meta>(json);
         match (parsed.kind, meta) {
             ("ADDED" | "MODIFIED", Ok(meta)) => {
-                let asked = self.asked.clone();
-                self.applied(json, &asked).await?;
-                self.advance(meta.metadata, *listing);
+                self.applied(json, &self.asked).await?;
+                self.version = meta.metadata.resource_version;
             }
             ("DELETED", Ok(meta)) => {
                 let key = Key {
@@ -341,7 +345,9 @@ impl<D: Decode> Watcher<D> {
                     name: meta.metadata.name.clone(),
                 };
                 self.tell(WorldEvent::Deleted(self.collection.id.clone(), key)).await?;
-                self.advance(meta.metadata, *listing);
+                if !*listing {
+                    self.version = meta.metadata.resource_version;
+                }
             }
             ("BOOKMARK", Ok(meta)) => {
                 let end = meta.metadata.annotations.as_ref().is_some_and(|all| all.end.is_some());
@@ -365,13 +371,6 @@ impl<D: Decode> Watcher<D> {
             _ => {}
         }
         Ok(())
-    }
-
-    /// While the server streams everything, an object's version is no place to go on from.
-    fn advance(&mut self, meta: ObjectMeta, listing: bool) {
-        if !listing {
-            self.version = meta.resource_version;
-        }
     }
 
     /// Lists again the namespaces of which more is asked than before.
@@ -438,7 +437,7 @@ impl<D: Decode> Watcher<D> {
             if count == 0 {
                 return Ok(body);
             }
-            body.extend(part.iter().take(count));
+            body.extend_from_slice(part.get(..count).unwrap_or_default());
             if body.len() > LARGEST_BODY {
                 return Err(End::Unavailable(None));
             }
@@ -453,11 +452,12 @@ async fn read_line(lines: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) 
         if buffer.is_empty() {
             return Ok(!line.is_empty());
         }
-        let (take, done) = match buffer.iter().position(|&byte| byte == b'\n') {
-            Some(at) => (at + 1, true),
-            None => (buffer.len(), false),
+        let (part, done) = match memchr::memchr(b'\n', buffer) {
+            Some(at) => (buffer.get(..=at).unwrap_or(buffer), true),
+            None => (buffer, false),
         };
-        line.extend(buffer.iter().take(take));
+        line.extend_from_slice(part);
+        let take = part.len();
         lines.consume_unpin(take);
         if done {
             return Ok(true);
