@@ -5,15 +5,15 @@ use certmon_crd::CertificateMonitorStatus;
 use certmon_notify::SinkSecret;
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-/// Namespace and name of an object.
+/// Namespace and name of an object, shared: thousands of objects have one namespace, and each name stands in several places.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// The namespace.
-    pub namespace: Box<str>,
+    pub namespace: Arc<str>,
     /// The name.
-    pub name: Box<str>,
+    pub name: Arc<str>,
 }
 
 impl Key {

@@ -200,7 +200,7 @@ impl Engine {
                     self.asks_anew = true;
                 }
                 Touched::Secret(key) => {
-                    self.asks_anew |= self.world.wanted().ingresses.contains(&key.namespace);
+                    self.asks_anew |= self.world.wanted().ingresses.contains(&*key.namespace);
                     let concerned = self.monitors.iter().filter(|(monitor, state)| {
                         monitor.namespace == key.namespace && state.concerns_secret(&key.name, &self.world)
                     });
@@ -215,7 +215,7 @@ impl Engine {
                 }
                 Touched::Namespace(namespace) => {
                     // An Ingress may name a Secret that nobody else asks for.
-                    self.asks_anew |= self.world.wanted().ingresses.contains(&namespace);
+                    self.asks_anew |= self.world.wanted().ingresses.contains(&*namespace);
                     let concerned = self
                         .world
                         .monitors()

@@ -3,10 +3,12 @@
 
 use crate::{cluster::Key, controller::judge::Judged};
 use certmon_core::{
+    certificate::Fingerprint,
     delivery::Outcome,
     finding::{Severity, Sighting},
     place::Place,
     reason::Reason,
+    text::PeerText,
 };
 use certmon_crd::CertificateMonitorStatus;
 use chrono::{DateTime, Utc};
@@ -86,8 +88,8 @@ struct MonitorSeries {
 #[derive(Debug)]
 struct CertificateSeries {
     place: Place,
-    subject: String,
-    fingerprint: String,
+    subject: PeerText,
+    fingerprint: Fingerprint,
     not_before: f64,
     not_after: f64,
 }
@@ -95,8 +97,9 @@ struct CertificateSeries {
 impl CertificateSeries {
     fn labels(&self, key: &Key) -> Vec<(&'static str, String)> {
         let mut labels = at(key, &self.place);
-        labels.push(("subject", self.subject.clone()));
-        labels.push(("fingerprint", self.fingerprint.clone()));
+        labels.push(("subject", self.subject.to_string()));
+        let fingerprint = self.fingerprint.to_string().chars().take(12).collect();
+        labels.push(("fingerprint", fingerprint));
         labels
     }
 }
@@ -245,8 +248,8 @@ impl Metrics {
             .take(SERIES_OF_NAMESPACE)
             .map(|(place, leaf)| CertificateSeries {
                 place: place.clone(),
-                subject: leaf.name.to_string(),
-                fingerprint: leaf.fingerprint.to_string().chars().take(12).collect(),
+                subject: leaf.name.clone(),
+                fingerprint: leaf.fingerprint,
                 not_before: seconds(leaf.not_before),
                 not_after: seconds(leaf.not_after),
             })

@@ -88,8 +88,9 @@ impl Watches {
     fn namespaces(&self, id: &WatchId) -> Vec<Option<Box<str>>> {
         match id {
             WatchId::Secret(key) | WatchId::Trust(_, key) => {
-                let inside = self.scope.is_empty() || self.scope.contains(&key.namespace);
-                inside.then(|| Some(key.namespace.clone())).into_iter().collect()
+                let is_own = |namespace: &Box<str>| **namespace == *key.namespace;
+                let inside = self.scope.is_empty() || self.scope.iter().any(is_own);
+                inside.then(|| Some((&*key.namespace).into())).into_iter().collect()
             }
             WatchId::Monitors | WatchId::Secrets { .. } | WatchId::Ingresses | WatchId::SinkSecrets { .. } => {
                 if self.scope.is_empty() {

@@ -58,8 +58,9 @@ impl Default for WatchBook {
 #[derive(Debug, Default)]
 pub struct World {
     monitors: HashMap<Key, Held<Monitor>>,
-    secrets: HashMap<Box<str>, BTreeMap<Box<str>, Held<StoredSecret>>>,
-    ingresses: HashMap<Box<str>, BTreeMap<Box<str>, Held<Ingress>>>,
+    /// Boxed, since the nodes of a map that grows at its end stay half empty.
+    secrets: HashMap<Arc<str>, BTreeMap<Arc<str>, Box<Held<StoredSecret>>>>,
+    ingresses: HashMap<Arc<str>, BTreeMap<Arc<str>, Held<Ingress>>>,
     trust: HashMap<WatchId, Held<TrustObject>>,
     sink_secrets: HashMap<Key, Held<SinkSecretVersion>>,
     watches: HashMap<WatchId, WatchBook>,
@@ -83,7 +84,7 @@ pub enum Touched {
     /// A Secret of a sink.
     SinkSecret(Key),
     /// Something else in one namespace.
-    Namespace(Box<str>),
+    Namespace(Arc<str>),
     /// What every monitor may depend on.
     Everything,
 }
@@ -120,7 +121,7 @@ impl World {
                 book.state = WatchState::Working;
                 match namespace {
                     Some(namespace) => {
-                        touched.push(Touched::Namespace(namespace.clone()));
+                        touched.push(Touched::Namespace((&*namespace).into()));
                         book.listed.insert(namespace, wanted);
                     }
                     None => {
@@ -153,7 +154,7 @@ impl World {
         }
         self.secrets.retain(|_, objects| !objects.is_empty());
         for (namespace, objects) in &mut self.ingresses {
-            objects.retain(|_, held| live.contains(&held.watch) && wanted.ingresses.contains(namespace));
+            objects.retain(|_, held| live.contains(&held.watch) && wanted.ingresses.contains(&**namespace));
         }
         self.ingresses.retain(|_, objects| !objects.is_empty());
         self.sink_secrets.retain(|_, held| live.contains(&held.watch));
@@ -170,7 +171,7 @@ impl World {
     #[must_use]
     pub fn leaves_out(&self, id: &WatchId) -> bool {
         matches!(id, WatchId::Secrets { type_ }
-            if self.wanted.secrets.len() >= MOST_TYPES && !self.wanted.secrets.contains_key(type_))
+            if self.wanted.secrets.len() >= MOST_TYPES && !self.wanted.secrets.contains_key(&**type_))
     }
 
     /// How the watch does, as far as `namespace` is concerned: `None` until its first complete list of what is wanted there.
@@ -190,7 +191,7 @@ impl World {
         self.wanted.watches().iter().all(|id| {
             self.watches.get(id).is_some_and(|book| {
                 let everywhere = match id {
-                    WatchId::Secret(key) | WatchId::Trust(_, key) => book.listed.contains_key(&key.namespace),
+                    WatchId::Secret(key) | WatchId::Trust(_, key) => book.listed.contains_key(&*key.namespace),
                     _ => {
                         !self.scope.is_empty() && self.scope.iter().all(|namespace| book.listed.contains_key(namespace))
                     }
@@ -230,7 +231,7 @@ impl World {
     #[must_use]
     pub fn is_held_by_type(&self, namespace: &str, name: &str) -> bool {
         let held = self.secrets.get(namespace).and_then(|of| of.get(name));
-        held.is_some_and(Held::is_held_by_type)
+        held.is_some_and(|held| held.is_held_by_type())
     }
 
     /// The Ingresses of a namespace, by name.
@@ -276,11 +277,11 @@ impl World {
                 let watch = of_type.map_or(id, |held| held.watch.clone());
                 let old = of_namespace.insert(
                     key.name.clone(),
-                    Held {
+                    Box::new(Held {
                         watch,
                         round,
                         object: secret,
-                    },
+                    }),
                 );
                 let new = of_namespace.get(&key.name).map(|held| &held.object);
                 if old.as_ref().map(|held| &held.object) == new {

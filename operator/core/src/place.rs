@@ -2,7 +2,7 @@
 
 use crate::hash::ShortHash;
 use serde::{Deserialize, Serialize};
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 /// A host in its normal form: a DNS name in lower case without the trailing dot, or an IP address.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -117,11 +117,11 @@ pub enum Place {
     #[serde(rename_all = "camelCase")]
     Secret {
         /// The Secret's namespace.
-        namespace: Box<str>,
+        namespace: Arc<str>,
         /// The Secret's name.
-        name: Box<str>,
+        name: Arc<str>,
         /// The key under `data`.
-        key: Box<str>,
+        key: Arc<str>,
     },
     /// A host and port that a monitor names.
     #[serde(rename_all = "camelCase")]
@@ -137,9 +137,9 @@ pub enum Place {
     #[serde(rename_all = "camelCase")]
     Ingress {
         /// The Ingress's namespace.
-        namespace: Box<str>,
+        namespace: Arc<str>,
         /// The Ingress's name.
-        name: Box<str>,
+        name: Arc<str>,
         /// The host, asked for as the server name.
         host: Host,
         /// The port of the spec (the one in the object's status wins when dialling, and isn't part of the identity).
@@ -150,7 +150,7 @@ pub enum Place {
     /// A source of the monitor, for what is about none of its certificates.
     Source {
         /// The source's name.
-        name: Box<str>,
+        name: Arc<str>,
     },
     /// The monitor itself.
     Monitor,

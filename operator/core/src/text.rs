@@ -2,7 +2,7 @@
 //! [`PeerText`] first, which can only be made by sanitising.
 
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// Text taken from a certificate or another peer: free of control, bidirectional-override and zero-width characters,
 /// at most [`PeerText::MAX_CHARS`] characters.
@@ -10,7 +10,7 @@ use std::fmt;
 /// What was cut ends in `…`. Escaping for a medium (HTML, Slack's markup) is the renderer's work.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
-pub struct PeerText(Box<str>);
+pub struct PeerText(Arc<str>);
 
 impl PeerText {
     /// The most characters that are kept.
@@ -57,7 +57,7 @@ impl From<String> for PeerText {
 
 impl From<PeerText> for String {
     fn from(text: PeerText) -> Self {
-        text.0.into()
+        text.0.as_ref().to_owned()
     }
 }
 

@@ -72,7 +72,7 @@ impl Judged {
         match place {
             Place::Monitor if resolved.complete => Standing::Judged { looked_at: now },
             Place::Monitor => Standing::NotLooked,
-            Place::Source { name } => match resolved.sources.iter().find(|source| source.name == *name) {
+            Place::Source { name } => match resolved.sources.iter().find(|source| *source.name == **name) {
                 Some(source) if source.complete && self.settled(&source.places) => Standing::Judged { looked_at: now },
                 Some(_) => Standing::NotLooked,
                 None => Standing::Gone,
@@ -317,7 +317,7 @@ impl Judged {
             }
             let found = source.places.iter().filter(holds).count();
             let place = Place::Source {
-                name: source.name.clone(),
+                name: (&*source.name).into(),
             };
             self.sightings
                 .extend(assess_too_few(&place, found, least as usize, policy, now));

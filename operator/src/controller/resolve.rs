@@ -172,6 +172,8 @@ fn limit(resolved: &mut Resolved, max: usize, open: &dyn Fn(&Place) -> bool) {
 /// What one source has yielded so far.
 struct Found<'a> {
     namespace: &'a str,
+    /// The same, as thousands of places share it.
+    shared_namespace: Arc<str>,
     parsed: &'a Parsed,
     world: &'a World,
     places: BTreeMap<Place, Watched>,
@@ -184,6 +186,7 @@ impl<'a> Found<'a> {
     fn new(namespace: &'a str, parsed: &'a Parsed, world: &'a World) -> Self {
         Self {
             namespace,
+            shared_namespace: namespace.into(),
             parsed,
             world,
             places: BTreeMap::new(),
@@ -219,9 +222,9 @@ impl<'a> Found<'a> {
         }
     }
 
-    fn secret_place(&self, name: &str, key: &str) -> Place {
+    fn secret_place(&self, name: impl Into<Arc<str>>, key: impl Into<Arc<str>>) -> Place {
         Place::Secret {
-            namespace: self.namespace.into(),
+            namespace: self.shared_namespace.clone(),
             name: name.into(),
             key: key.into(),
         }
@@ -258,7 +261,9 @@ impl<'a> Found<'a> {
     fn secrets(&mut self, choice: &SecretChoice) {
         let mut complete = true;
         for type_ in &choice.types {
-            let id = WatchId::Secrets { type_: type_.clone() };
+            let id = WatchId::Secrets {
+                type_: (&**type_).into(),
+            };
             complete &= self.watch(&id, &format!("Secrets of type {type_}"));
         }
         let with_anchors = choice.keys.iter().any(|key| glob(key, "ca.crt"));
@@ -273,7 +278,7 @@ impl<'a> Found<'a> {
             .secrets(self.namespace)
             .filter(|secret| choice.types.contains(&*secret.type_))
         {
-            let by_name = choice.names.contains(&secret.key.name);
+            let by_name = choice.names.contains(&*secret.key.name);
             let by_label = choice
                 .selector
                 .as_ref()
@@ -292,27 +297,29 @@ impl<'a> Found<'a> {
                     value: Some(Arc::new(value)),
                     with_anchors: false,
                 };
-                self.places
-                    .insert(self.secret_place(&secret.key.name, main_key), watched);
+                let place = self.secret_place(secret.key.name.clone(), main_key);
+                self.places.insert(place, watched);
             }
             for (key, value) in values {
                 let watched = Watched::Stored {
                     value: Some(value.clone()),
                     with_anchors,
                 };
-                self.places.insert(self.secret_place(&secret.key.name, key), watched);
+                let place = self.secret_place(secret.key.name.clone(), key.clone());
+                self.places.insert(place, watched);
             }
         }
         if !complete {
             return;
         }
-        let missing: Vec<&Box<str>> = choice.names.iter().filter(|name| !seen.contains(*name)).collect();
+        let missing: Vec<&Box<str>> = choice.names.iter().filter(|name| !seen.contains(&***name)).collect();
         for name in &missing {
             let watched = Watched::Stored {
                 value: None,
                 with_anchors: false,
             };
-            self.places.insert(self.secret_place(name, main_key), watched);
+            let place = self.secret_place(&***name, main_key);
+            self.places.insert(place, watched);
         }
         if let Some(first) = missing.first() {
             let more = if missing.len() > 1 {
@@ -386,7 +393,8 @@ impl<'a> Found<'a> {
                 value: value.clone(),
                 with_anchors: true,
             };
-            self.places.insert(self.secret_place(name, "tls.crt"), watched);
+            let place = self.secret_place(name, "tls.crt");
+            self.places.insert(place, watched);
         }
         value.map_or(StoredBeside::Missing, StoredBeside::Value)
     }
@@ -442,11 +450,11 @@ fn dialled_hosts(ingress: &Ingress, host: &Host, choice: &IngressChoice) -> Vec<
 }
 
 /// The values of a Secret that a source chooses. A pattern only searches: what holds no certificate there is nothing.
-fn chosen_values<'a>(secret: &'a StoredSecret, choice: &SecretChoice) -> Vec<(&'a str, &'a Arc<StoredValue>)> {
+fn chosen_values<'a>(secret: &'a StoredSecret, choice: &SecretChoice) -> Vec<(&'a Arc<str>, &'a Arc<StoredValue>)> {
     let chosen = secret.values.iter().filter(|(key, value)| {
-        let named = choice.keys.iter().any(|chosen| chosen == key);
+        let named = choice.keys.iter().any(|chosen| **chosen == **key);
         let searched = choice.keys.iter().any(|chosen| glob(chosen, key));
         named || (searched && value.content != Content::Nothing)
     });
-    chosen.map(|(key, value)| (&**key, value)).collect()
+    chosen.map(|(key, value)| (key, value)).collect()
 }

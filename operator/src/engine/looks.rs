@@ -68,7 +68,7 @@ impl Looks {
         let targets: Vec<DialTarget> = self
             .slots
             .keys()
-            .filter(|target| target.namespace == key.namespace)
+            .filter(|target| *target.namespace == *key.namespace)
             .cloned()
             .collect();
         for target in targets {

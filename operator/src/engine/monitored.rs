@@ -361,7 +361,7 @@ pub(super) fn wanted(world: &World) -> Wanted {
                 .sink_secrets
                 .entry(sink.kind.secret_type().into())
                 .or_default()
-                .insert(namespace.clone());
+                .insert((&**namespace).into());
         }
     }
     wanted.limit();

@@ -75,7 +75,8 @@ impl Engine {
     }
 
     fn monitors_are_ours(&self, object: &Monitor) -> bool {
-        self.settings.scope.is_empty() || self.settings.scope.contains(&object.key.namespace)
+        let scope = &self.settings.scope;
+        scope.is_empty() || scope.iter().any(|namespace| **namespace == *object.key.namespace)
     }
 
     /// Takes the object's present form in. A monitor of another uid is another monitor.

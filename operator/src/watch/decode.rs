@@ -19,8 +19,8 @@ const TOKEN: usize = 256;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Metadata {
-    pub(super) namespace: Option<Box<str>>,
-    pub(super) name: Box<str>,
+    pub(super) namespace: Option<Arc<str>>,
+    pub(super) name: Arc<str>,
     pub(super) uid: Box<str>,
     #[serde(default)]
     pub(super) labels: Option<BTreeMap<String, String>>,
@@ -162,7 +162,7 @@ impl Decode for IngressDecode {
     fn object(&self, json: &[u8], wanted: &Wanted) -> Option<Seen> {
         let object: IngressObject = serde_json::from_slice(json).ok()?;
         let key = object.metadata.key();
-        wanted.ingresses.contains(&key.namespace).then(|| {
+        wanted.ingresses.contains(&*key.namespace).then(|| {
             let addresses = object.status.load_balancer.ingress.iter();
             let named = |text: &Option<String>| {
                 text.as_deref()

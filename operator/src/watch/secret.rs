@@ -16,10 +16,11 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
 };
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use std::{
     borrow::Cow,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -30,16 +31,20 @@ use zeroize::Zeroizing;
 /// The key of a `kubernetes.io/tls` Secret's private key.
 const PRIVATE_KEY: &str = "tls.key";
 
+/// So many texts are shared before those that nobody uses are dropped.
+const MOST_TEXTS: usize = 4096;
+
 /// A value, and the key that it stood at.
-type KnownValue = (Box<str>, Weak<StoredValue>);
+type KnownValue = (Arc<str>, Weak<StoredValue>);
 
 /// Decodes Secrets by what is wanted at that moment.
 pub(super) struct SecretDecode {
     _wanted: watch::Receiver<Arc<Wanted>>,
     labels: SharedLabels,
-    types: Mutex<HashMap<Box<str>, Arc<str>>>,
+    /// Types, namespaces and keys: thousands of Secrets have the same few.
+    texts: Mutex<HashSet<Arc<str>>>,
     /// Values that are known, by the hash of their bytes: copies of one certificate share their facts.
-    known: Mutex<HashMap<Fingerprint, KnownValue>>,
+    known: Mutex<HashMap<[u8; 16], KnownValue>>,
     /// Intermediates and anchors that are known, with their bytes or without.
     issuers: Mutex<HashMap<(Fingerprint, bool), Weak<Certificate>>>,
 }
@@ -49,15 +54,23 @@ impl SecretDecode {
         Self {
             _wanted: wanted,
             labels: SharedLabels::default(),
-            types: Mutex::default(),
+            texts: Mutex::default(),
             known: Mutex::default(),
             issuers: Mutex::default(),
         }
     }
 
-    fn shared_type(&self, type_: Box<str>) -> Arc<str> {
-        let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
-        types.entry(type_.clone()).or_insert_with(|| Arc::from(type_)).clone()
+    fn shared_text(&self, text: &str) -> Arc<str> {
+        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = texts.get(text) {
+            return known.clone();
+        }
+        if texts.len() >= MOST_TEXTS {
+            texts.retain(|known| Arc::strong_count(known) > 1);
+        }
+        let text: Arc<str> = text.into();
+        texts.insert(text.clone());
+        text
     }
 
     /// The value with issuers that other values have too: thousands of leaves have the same few.
@@ -90,7 +103,7 @@ impl SecretDecode {
         type_: &str,
         data: &[(Box<str>, Zeroizing<Vec<u8>>)],
         filter: &KeyFilter,
-    ) -> Vec<(Box<str>, Arc<StoredValue>)> {
+    ) -> Vec<(Arc<str>, Arc<StoredValue>)> {
         let mut sha = Sha256::new();
         sha.update([u8::from(filter.keep_der), u8::from(filter.private_key)]);
         sha.update(type_);
@@ -100,7 +113,9 @@ impl SecretDecode {
             sha.update((value.len() as u64).to_be_bytes());
             sha.update(value.as_slice());
         }
-        let hash: [u8; 32] = sha.finalize().into();
+        // Half of it is enough: who could make two Secrets of one hash would own both.
+        let mut hash = [0; 16];
+        hash.iter_mut().zip(sha.finalize()).for_each(|(to, from)| *to = from);
         let private_key = data
             .iter()
             .find(|(key, _)| &**key == PRIVATE_KEY)
@@ -113,7 +128,7 @@ impl SecretDecode {
             .map(|(key, value)| (&**key, value.as_slice()))
             .collect();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((key, value)) = known.get(&Fingerprint(hash))
+        if let Some((key, value)) = known.get(&hash)
             && let Some(value) = value.upgrade()
         {
             return vec![(key.clone(), value)];
@@ -121,11 +136,15 @@ impl SecretDecode {
         let read = catch_unwind(AssertUnwindSafe(|| {
             bundle::read_secret(type_, &values, private_key, filter.keep_der)
         }));
-        let read: Vec<(Box<str>, Arc<StoredValue>)> = match read {
-            Ok(read) => read
-                .into_iter()
-                .map(|(key, value)| (key, Arc::new(self.shared(value))))
-                .collect(),
+        let read: Vec<(Arc<str>, Arc<StoredValue>)> = match read {
+            Ok(read) => {
+                let mut values = Vec::with_capacity(read.len());
+                values.extend(
+                    read.into_iter()
+                        .map(|(key, value)| (self.shared_text(&key), Arc::new(self.shared(value)))),
+                );
+                values
+            }
             Err(_) => {
                 tracing::error!("reading a certificate panicked; this is a fault of certmon's, please report it");
                 let broken = StoredValue {
@@ -140,7 +159,7 @@ impl SecretDecode {
         };
         // Most Secrets have one value; sharing pays for those.
         if let [(key, value)] = read.as_slice() {
-            known.insert(Fingerprint(hash), (key.clone(), Arc::downgrade(value)));
+            known.insert(hash, (key.clone(), Arc::downgrade(value)));
             if known.len().is_power_of_two() {
                 known.retain(|_, (_, value)| value.strong_count() > 0);
             }
@@ -152,15 +171,19 @@ impl SecretDecode {
 impl Decode for SecretDecode {
     fn object(&self, json: &[u8], wanted: &Wanted) -> Option<Seen> {
         #[derive(Deserialize)]
-        struct Head {
+        struct Head<'a> {
             metadata: Metadata,
             #[serde(rename = "type", default)]
             type_: Box<str>,
+            /// Left as it is until it is known which keys are wanted.
+            #[serde(borrow)]
+            data: Option<&'a RawValue>,
         }
-        let head: Head = serde_json::from_slice(json).ok()?;
-        let key = head.metadata.key();
+        let head: Head<'_> = serde_json::from_slice(json).ok()?;
+        let mut key = head.metadata.key();
+        key.namespace = self.shared_text(&key.namespace);
         let named = wanted.named_secrets.contains(&key);
-        let by_type = wanted.secrets.get(&head.type_).and_then(|by| by.get(&key.namespace));
+        let by_type = wanted.secrets.get(&head.type_).and_then(|by| by.get(&*key.namespace));
         let filter = match (by_type, named) {
             (Some(filter), _) => filter.clone(),
             // One that an Ingress names, of a type that nobody selects.
@@ -171,16 +194,18 @@ impl Decode for SecretDecode {
             (None, false) => return None,
         };
         let mut data = Vec::new();
-        let seed = ObjectSeed {
-            filter: &filter,
-            data: &mut data,
-        };
-        seed.deserialize(&mut serde_json::Deserializer::from_slice(json)).ok()?;
+        if let Some(values) = head.data {
+            let seed = ValuesSeed {
+                filter: &filter,
+                data: &mut data,
+            };
+            seed.deserialize(&mut serde_json::Deserializer::from_str(values.get()))
+                .ok()?;
+        }
         let values = self.read(&head.type_, &data, &filter);
         Some(Seen::Secret(StoredSecret {
-            uid: head.metadata.uid.clone(),
             labels: self.labels.share(head.metadata.labels.clone()),
-            type_: self.shared_type(head.type_),
+            type_: self.shared_text(&head.type_),
             values,
             key,
         }))
@@ -188,7 +213,7 @@ impl Decode for SecretDecode {
 
     fn grown(&self, id: &WatchId, before: &Wanted, now: &Wanted) -> Vec<Box<str>> {
         let WatchId::Secrets { type_ } = id else { return vec![] };
-        let (before, now) = (before.secrets.get(type_), now.secrets.get(type_));
+        let (before, now) = (before.secrets.get(&**type_), now.secrets.get(&**type_));
         let filters = now.into_iter().flatten();
         filters
             .filter(|(namespace, filter)| {
@@ -197,42 +222,6 @@ impl Decode for SecretDecode {
             })
             .map(|(namespace, _)| namespace.clone())
             .collect()
-    }
-}
-
-/// Reads `data` of an object and skips all else.
-struct ObjectSeed<'a> {
-    filter: &'a KeyFilter,
-    data: &'a mut Vec<(Box<str>, Zeroizing<Vec<u8>>)>,
-}
-
-impl<'de> DeserializeSeed<'de> for ObjectSeed<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ObjectSeed<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a Secret")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(field) = map.next_key::<Cow<'de, str>>()? {
-            if field == "data" {
-                map.next_value_seed(ValuesSeed {
-                    filter: self.filter,
-                    data: self.data,
-                })?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The API server's words in lists and watches, as far as they matter.
 
 use serde::Deserialize;
+use std::sync::Arc;
 
 #[derive(Deserialize)]
 pub(super) struct Line<'a> {
@@ -35,8 +36,8 @@ pub(super) struct Meta {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct ObjectMeta {
-    pub(super) namespace: Box<str>,
-    pub(super) name: Box<str>,
+    pub(super) namespace: Arc<str>,
+    pub(super) name: Arc<str>,
     pub(super) resource_version: String,
     pub(super) annotations: Option<InitialEventsEnd>,
 }

@@ -17,7 +17,7 @@ pub enum WatchId {
     /// Secrets of one type.
     Secrets {
         /// `metadata.type`.
-        type_: Box<str>,
+        type_: Arc<str>,
     },
     /// One Secret, whatever its type: one that an Ingress names.
     Secret(Key),
@@ -91,14 +91,12 @@ pub struct Monitor {
 pub struct StoredSecret {
     /// Namespace and name.
     pub key: Key,
-    /// The object's uid.
-    pub uid: Box<str>,
     /// The Secret's type.
     pub type_: Arc<str>,
     /// Its labels.
     pub labels: Labels,
     /// What the wanted keys that are there hold, by key.
-    pub values: Vec<(Box<str>, Arc<StoredValue>)>,
+    pub values: Vec<(Arc<str>, Arc<StoredValue>)>,
 }
 
 /// An Ingress, as far as TLS concerns it (networking.k8s.io/v1).

@@ -65,11 +65,9 @@ impl Wanted {
     #[must_use]
     pub fn watches(&self) -> BTreeSet<WatchId> {
         let mut watches = BTreeSet::from([WatchId::Monitors]);
-        watches.extend(
-            self.secrets
-                .keys()
-                .map(|type_| WatchId::Secrets { type_: type_.clone() }),
-        );
+        watches.extend(self.secrets.keys().map(|type_| WatchId::Secrets {
+            type_: (&**type_).into(),
+        }));
         watches.extend(self.named_secrets.iter().cloned().map(WatchId::Secret));
         watches.extend((!self.ingresses.is_empty()).then_some(WatchId::Ingresses));
         watches.extend(self.trust.iter().cloned().map(|(kind, key)| WatchId::Trust(kind, key)));
@@ -86,8 +84,8 @@ impl Wanted {
         match id {
             WatchId::Monitors | WatchId::Secret(_) | WatchId::Trust(..) => true,
             WatchId::Secrets { type_ } => {
-                let asked = other.secrets.get(type_).and_then(|by| by.get(namespace));
-                let given = self.secrets.get(type_).and_then(|by| by.get(namespace));
+                let asked = other.secrets.get(&**type_).and_then(|by| by.get(namespace));
+                let given = self.secrets.get(&**type_).and_then(|by| by.get(namespace));
                 asked.is_none_or(|asked| given.is_some_and(|given| given.covers(asked)))
             }
             WatchId::Ingresses => !other.ingresses.contains(namespace) || self.ingresses.contains(namespace),

@@ -110,7 +110,7 @@ impl State {
         }
         // What is about one object is listed in its namespace.
         let namespace = match id {
-            WatchId::Secret(key) | WatchId::Trust(_, key) => Some(key.namespace.clone()),
+            WatchId::Secret(key) | WatchId::Trust(_, key) => Some(Box::from(&*key.namespace)),
             _ => None,
         };
         said(WorldEvent::State(id.clone(), WatchState::Working));
@@ -209,7 +209,7 @@ impl Api {
         self.with(|state| {
             state.objects.ingresses.insert(ingress.key.clone(), ingress.clone());
             state.emit(|_, wanted| {
-                let watched = wanted.ingresses.contains(&ingress.key.namespace);
+                let watched = wanted.ingresses.contains(&*ingress.key.namespace);
                 let event = WorldEvent::Applied(WatchId::Ingresses, Seen::Ingress(ingress.clone()));
                 watched.then_some(event).into_iter().collect()
             });
@@ -348,7 +348,7 @@ fn is_about_secrets(event: &WorldEvent) -> bool {
 
 fn is_asked_for_anew(id: &WatchId, before: &Wanted, now: &Wanted) -> bool {
     let grown = match id {
-        WatchId::Secrets { type_ } => before.secrets.get(type_) != now.secrets.get(type_),
+        WatchId::Secrets { type_ } => before.secrets.get(&**type_) != now.secrets.get(&**type_),
         WatchId::Ingresses => before.ingresses != now.ingresses,
         WatchId::SinkSecrets { type_ } => before.sink_secrets.get(type_) != now.sink_secrets.get(type_),
         WatchId::Monitors => return false,

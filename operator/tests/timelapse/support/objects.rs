@@ -27,10 +27,12 @@ impl SecretObject {
         let read = bundle::read_secret(type_, &wanted, None, true);
         let stored = StoredSecret {
             key: key.clone(),
-            uid: uid.into(),
             type_: type_.into(),
             labels: Arc::default(),
-            values: read.into_iter().map(|(name, value)| (name, Arc::new(value))).collect(),
+            values: read
+                .into_iter()
+                .map(|(name, value)| (name.into(), Arc::new(value)))
+                .collect(),
         };
         Self {
             uid: uid.into(),
@@ -91,7 +93,7 @@ pub(crate) fn watches_of_secret(key: &Key, type_: &str, wanted: &Wanted) -> Vec<
     if wanted
         .secrets
         .get(type_)
-        .is_some_and(|by| by.contains_key(&key.namespace))
+        .is_some_and(|by| by.contains_key(&*key.namespace))
     {
         watches.push(WatchId::Secrets { type_: type_.into() });
     }
@@ -99,7 +101,7 @@ pub(crate) fn watches_of_secret(key: &Key, type_: &str, wanted: &Wanted) -> Vec<
         watches.push(WatchId::Secret(key.clone()));
     }
     let sinks = wanted.sink_secrets.get(type_);
-    if sinks.is_some_and(|namespaces| namespaces.contains(&key.namespace)) {
+    if sinks.is_some_and(|namespaces| namespaces.contains(&*key.namespace)) {
         watches.push(WatchId::SinkSecrets { type_: type_.into() });
     }
     watches
