@@ -16,6 +16,8 @@ use crate::stage::{Stage, USER, is_ready};
 const NAMESPACES: usize = 20;
 const SECRETS: usize = 20_000;
 const ROUNDS: usize = 3;
+/// Monitors, and Secrets of type `kubernetes.io/tls`.
+const WATCHES: u64 = 2;
 /// Until what the first sync left behind has settled.
 const SETTLED: Duration = Duration::from_secs(10);
 /// How long writes are counted; nothing that the operator does by time alone comes less often than its watches end.
@@ -57,6 +59,10 @@ async fn one_way(report: &mut Report, way: &str, flags: &[&str]) -> Result<()> {
         .audit()?
         .since(mark, |event| event.user.username == USER && event.is_write())?;
 
+    // Only now: an answer about 20,000 certificates takes memory too.
+    let lists = counter(&operator.metrics().await?, "certmon_watch_restarts_total")?;
+    let scraped = memory(operator.id())?;
+
     let of = |take: fn(&Round) -> Duration| rounds.iter().map(take).collect::<Vec<_>>();
     let (ready, listed, spent) = (of(|r| r.ready), of(|r| r.listed), of(|r| r.cpu));
     let median = |samples: &[Duration]| percentile(samples, 0.5).as_secs_f64();
@@ -72,11 +78,21 @@ async fn one_way(report: &mut Report, way: &str, flags: &[&str]) -> Result<()> {
     #[expect(clippy::cast_precision_loss, reason = "a count of writes")]
     let per_hour = writes.len() as f64 * 3600.0 / QUIET.as_secs_f64();
     table.at_most("writes per hour when quiet", per_hour, 0.0, "");
+    table.fact("lists begun in all", format!("{lists}, by {WATCHES} watches"));
+    table.fact("RSS after /metrics was read", format!("{:.1} MiB", scraped.rss));
     table.fact(
         &format!("CPU in {} s when quiet", QUIET.as_secs()),
         format!("{} ms", quiet_cpu.as_millis()),
     );
     report.add(&table)
+}
+
+/// A counter's value.
+fn counter(metrics: &str, name: &str) -> Result<u64> {
+    let value = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(value.with_context(|| format!("no {name}"))?.parse()?)
 }
 
 fn namespace(number: usize) -> String {
