@@ -16,7 +16,7 @@ use certmon_core::{
 };
 use certmon_egress::{Egress, OwnAddresses, Policy, Resolver};
 use certmon_probe::{Probe, TlsProbe};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer};
 use std::{
     io::{BufRead, BufReader},
@@ -151,6 +151,8 @@ async fn serve() -> anyhow::Result<()> {
     let mut authority = CertificateParams::new(Vec::new())?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let root = CertifiedIssuer::self_signed(authority.clone(), KeyPair::generate()?)?;
+    // Another name than the root's, as in life: one name for both would look like a CA that signed itself.
+    authority.distinguished_name.push(DnType::CommonName, "Issuing CA");
     let issuer = CertifiedIssuer::signed_by(authority, KeyPair::generate()?, &root)?;
     let key = KeyPair::generate()?;
     let leaf = CertificateParams::new(vec![NAME.to_owned()])?.signed_by(&key, &issuer)?;
@@ -164,7 +166,8 @@ async fn serve() -> anyhow::Result<()> {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     println!("{}", listener.local_addr()?);
-    println!("{}", root.pem());
+    // It ends with a line feed: what came after it, nobody would read.
+    print!("{}", root.pem());
     loop {
         let (tcp, _) = listener.accept().await?;
         let acceptor = acceptor.clone();

@@ -44,7 +44,7 @@ pub(crate) async fn measure(report: &mut Report) -> Result<()> {
         stage.secrets([Ok(secret), Ok(destination)]).await?;
         let spec = json!({
             "sources": [{ "name": "tls", "secrets": { "names": [format!("shop-{number}")] } }],
-            "thresholds": { "warning": "1h", "critical": "30m" },
+            "thresholds": { "warning": { "remaining": "1h" }, "critical": { "remaining": "30m" } },
             "sinks": [{ "name": "hook", "webhook": { "secretRef": { "name": format!("hook-{number}") } } }],
         });
         stage.monitor(NAMESPACE, &format!("shop-{number}"), &spec).await?;
