@@ -3,7 +3,6 @@
 
 use crate::{cluster::Key, controller::judge::Judged};
 use certmon_core::{
-    certificate::Fingerprint,
     delivery::Outcome,
     finding::{Severity, Sighting},
     place::Place,
@@ -89,7 +88,8 @@ struct MonitorSeries {
 struct CertificateSeries {
     place: Place,
     subject: PeerText,
-    fingerprint: Fingerprint,
+    /// The fingerprint's first bytes: what the label shows.
+    fingerprint: [u8; 6],
     not_before: f64,
     not_after: f64,
 }
@@ -98,8 +98,7 @@ impl CertificateSeries {
     fn labels(&self, key: &Key) -> Vec<(&'static str, String)> {
         let mut labels = at(key, &self.place);
         labels.push(("subject", self.subject.to_string()));
-        let fingerprint = self.fingerprint.to_string().chars().take(12).collect();
-        labels.push(("fingerprint", fingerprint));
+        labels.push(("fingerprint", hex::encode(self.fingerprint)));
         labels
     }
 }
@@ -249,7 +248,7 @@ impl Metrics {
             .map(|(place, leaf)| CertificateSeries {
                 place: place.clone(),
                 subject: leaf.name.clone(),
-                fingerprint: leaf.fingerprint,
+                fingerprint: leaf.fingerprint.0.first_chunk().copied().unwrap_or_default(),
                 not_before: seconds(leaf.not_before),
                 not_after: seconds(leaf.not_after),
             })

@@ -88,8 +88,8 @@ impl Watches {
     fn namespaces(&self, id: &WatchId) -> Vec<Option<Box<str>>> {
         match id {
             WatchId::Secret(key) | WatchId::Trust(_, key) => {
-                let is_own = |namespace: &Box<str>| **namespace == *key.namespace;
-                let inside = self.scope.is_empty() || self.scope.iter().any(is_own);
+                let mut scope = self.scope.iter();
+                let inside = self.scope.is_empty() || scope.any(|namespace| **namespace == *key.namespace);
                 inside.then(|| Some((&*key.namespace).into())).into_iter().collect()
             }
             WatchId::Monitors | WatchId::Secrets { .. } | WatchId::Ingresses | WatchId::SinkSecrets { .. } => {

@@ -54,12 +54,14 @@ impl Default for WatchBook {
     }
 }
 
+/// Boxed, since the nodes of a map that grows at its end stay half empty.
+type SecretsByName = BTreeMap<Arc<str>, Box<Held<StoredSecret>>>;
+
 /// What is known of the cluster.
 #[derive(Debug, Default)]
 pub struct World {
     monitors: HashMap<Key, Held<Monitor>>,
-    /// Boxed, since the nodes of a map that grows at its end stay half empty.
-    secrets: HashMap<Arc<str>, BTreeMap<Arc<str>, Box<Held<StoredSecret>>>>,
+    secrets: HashMap<Arc<str>, SecretsByName>,
     ingresses: HashMap<Arc<str>, BTreeMap<Arc<str>, Held<Ingress>>>,
     trust: HashMap<WatchId, Held<TrustObject>>,
     sink_secrets: HashMap<Key, Held<SinkSecretVersion>>,

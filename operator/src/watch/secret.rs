@@ -90,6 +90,12 @@ impl SecretDecode {
         };
         if let Content::Chain(chain) = &mut value.content {
             chain.intermediates.iter_mut().for_each(&mut share);
+            let by = |leaf: &Certificate| chain.intermediates.iter().find(|one| one.name == leaf.issuer);
+            if let Some(issuer) = by(&chain.leaf).map(|issuer| issuer.name.clone())
+                && let Some(leaf) = Arc::get_mut(&mut chain.leaf)
+            {
+                leaf.issuer = issuer;
+            }
             chain.intermediates.shrink_to_fit();
         }
         value.anchors.iter_mut().for_each(share);
