@@ -1,9 +1,10 @@
 //! The engine: one task that owns what is known, and decides. Everything slow – looks, reads, writes, deliveries – runs beside it
 //! and comes back as a value, so that nothing here waits and nothing here is shared.
 //!
-//! One turn: take in what happened; go over each monitor that it concerns ([`pass`]); start what is due; sleep until the next
-//! instant at which something is due by time alone.
+//! One turn: take in what happened; go over monitors that it concerns ([`pass`]), in the order of the [`agenda`] and for a moment
+//! at most; start what is due; sleep until the next instant at which something is due by time alone.
 
+mod agenda;
 mod looks;
 mod monitored;
 mod pass;
@@ -13,10 +14,11 @@ mod writing;
 
 use crate::{
     clock::Clock,
-    cluster::{Cluster, Key},
+    cluster::{Cluster, Key, MonitorRef},
     metrics::Metrics,
     world::{Touched, Wanted, WatchState, World, WorldEvent},
 };
+use agenda::Agenda;
 use certmon_core::{dial::DialProblem, reason::Reason, trust::Anchors};
 use certmon_notify::Sink;
 use certmon_probe::Probe;
@@ -25,7 +27,7 @@ use futures::FutureExt;
 use looks::Looks;
 use monitored::Monitored;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     panic::AssertUnwindSafe,
     sync::Arc,
@@ -37,14 +39,19 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use writing::Done;
+use writing::{Done, Work};
 
 /// No sleep is longer: a suspended machine or a clock that was set is noticed within this.
 const LONGEST_SLEEP: TimeDelta = TimeDelta::minutes(10);
 /// After a request to stop, what is in flight may still end within this.
 const DRAIN: Duration = Duration::from_secs(15);
-/// Events that are taken in before the monitors that they concern are gone over.
+/// So much that happened is taken in before the monitors that it concerns are gone over.
 const BATCH: usize = 4096;
+/// For so long monitors are gone over before what happened meanwhile is taken in.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// What panicked is left alone for so long.
+const QUARANTINE: TimeDelta = TimeDelta::minutes(10);
 
 /// The four seams to the world.
 #[derive(Clone)]
@@ -78,11 +85,12 @@ pub struct Engine {
     settings: Settings,
     metrics: Arc<Metrics>,
     world: World,
-    monitors: HashMap<Key, Monitored>,
+    /// By namespace first: what happens in one concerns only its own.
+    monitors: BTreeMap<Key, Monitored>,
     looks: Looks,
     /// When a monitor is gone over again though nothing happens.
     timers: BTreeSet<(DateTime<Utc>, Key)>,
-    dirty: BTreeSet<Key>,
+    agenda: Agenda,
     /// What is asked for may have changed.
     asks_anew: bool,
     tasks: JoinSet<Done>,
@@ -101,10 +109,10 @@ impl Engine {
             seams,
             settings,
             metrics,
-            monitors: HashMap::new(),
+            monitors: BTreeMap::new(),
             looks: Looks::default(),
             timers: BTreeSet::new(),
-            dirty: BTreeSet::new(),
+            agenda: Agenda::default(),
             asks_anew: false,
             tasks: JoinSet::new(),
             wanted,
@@ -119,8 +127,7 @@ impl Engine {
         loop {
             self.turn();
             let wake = self.wake();
-            // In this order, so that the same happenings lead to the same order of writes: what was begun is ended first. Nothing
-            // starves: what is due is gone over in each turn.
+            // In this order, so that the same happenings lead to the same order of writes: what was begun is ended first.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -128,17 +135,25 @@ impl Engine {
                 event = events.recv() => {
                     let Some(event) = event else { break };
                     self.take(event);
-                    for _ in 0..BATCH {
-                        match events.try_recv() {
-                            Ok(event) => self.take(event),
-                            Err(_) => break,
-                        }
-                    }
                 }
                 () = sleep_until(wake) => {}
             }
+            self.take_in(&mut events);
         }
         self.drain().await;
+    }
+
+    /// Takes in all else that happened, of both kinds: neither can keep the other waiting, and a monitor that a hundred of them
+    /// concern is gone over once.
+    fn take_in(&mut self, events: &mut mpsc::Receiver<WorldEvent>) {
+        for _ in 0..BATCH {
+            let Some(done) = self.tasks.try_join_next() else { break };
+            self.joined(done);
+        }
+        for _ in 0..BATCH {
+            let Ok(event) = events.try_recv() else { break };
+            self.take(event);
+        }
     }
 
     /// Goes over what is dirty or due, and starts what that leads to.
@@ -151,10 +166,14 @@ impl Engine {
                 break;
             }
             self.timers.remove(&(due, key.clone()));
-            self.dirty.insert(key);
+            self.agenda.urge(&key);
         }
-        while let Some(key) = self.dirty.pop_first() {
+        let began = Instant::now();
+        while let Some(key) = self.agenda.next(Instant::now()) {
             self.contained_pass(&key);
+            if began.elapsed() >= SLICE {
+                break;
+            }
         }
         self.start_looks();
         self.metrics.synced(self.world.synced());
@@ -169,7 +188,9 @@ impl Engine {
             .map_or(LONGEST_SLEEP, |due| due - now)
             .clamp(TimeDelta::zero(), LONGEST_SLEEP);
         // A timer fires at its instant or just after, never before: a millisecond more than the difference.
-        Instant::now() + pause.to_std().unwrap_or_default() + Duration::from_millis(1)
+        let timer = Instant::now() + pause.to_std().unwrap_or_default() + Duration::from_millis(1);
+        let agenda = self.agenda.due(Instant::now());
+        agenda.map_or(timer, |due| due.min(timer))
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -193,7 +214,7 @@ impl Engine {
                 Touched::Nothing => {}
                 Touched::Monitor(key) => {
                     self.asks_anew = true;
-                    self.dirty.insert(key);
+                    self.agenda.mark(&key);
                 }
                 Touched::MonitorGone(key) => {
                     self.forget(&key);
@@ -201,31 +222,31 @@ impl Engine {
                 }
                 Touched::Secret(key) => {
                     self.asks_anew |= self.world.wanted().ingresses.contains(&*key.namespace);
-                    let concerned = self.monitors.iter().filter(|(monitor, state)| {
-                        monitor.namespace == key.namespace && state.concerns_secret(&key.name, &self.world)
-                    });
-                    self.dirty.extend(concerned.map(|(monitor, _)| monitor.clone()));
+                    for (monitor, state) in of_namespace(&mut self.monitors, &key.namespace) {
+                        if state.concerns_secret(&key.name, &self.world) {
+                            self.agenda.mark(monitor);
+                        }
+                    }
                 }
                 Touched::SinkSecret(key) => {
-                    for (monitor, state) in &mut self.monitors {
-                        if monitor.namespace == key.namespace && state.sink_secret_changed(&key.name) {
-                            self.dirty.insert(monitor.clone());
+                    for (monitor, state) in of_namespace(&mut self.monitors, &key.namespace) {
+                        if state.sink_secret_changed(&key.name) {
+                            self.agenda.mark(monitor);
                         }
                     }
                 }
                 Touched::Namespace(namespace) => {
                     // An Ingress may name a Secret that nobody else asks for.
                     self.asks_anew |= self.world.wanted().ingresses.contains(&*namespace);
-                    let concerned = self
-                        .world
-                        .monitors()
-                        .filter(|monitor| monitor.key.namespace == namespace);
-                    self.dirty.extend(concerned.map(|monitor| monitor.key.clone()));
+                    for (monitor, _) in of_namespace(&mut self.monitors, &namespace) {
+                        self.agenda.mark(monitor);
+                    }
                 }
                 Touched::Everything => {
                     self.asks_anew = true;
-                    self.dirty
-                        .extend(self.world.monitors().map(|monitor| monitor.key.clone()));
+                    for monitor in self.world.monitors() {
+                        self.agenda.mark(&monitor.key);
+                    }
                 }
             }
         }
@@ -278,10 +299,14 @@ impl Engine {
 
     /// A monitor is gone: its timers, looks and series go too. Nothing is sent.
     fn forget(&mut self, key: &Key) {
+        self.agenda.forget(key);
         if let Some(gone) = self.monitors.remove(key) {
-            self.timers.retain(|(_, of)| of != key);
-            self.looks.forget(key);
-            self.dirty.remove(key);
+            if let Some(armed) = gone.armed {
+                self.timers.remove(&(armed, key.clone()));
+            }
+            for (place, target) in &gone.targets {
+                self.looks.unsubscribe(key, place, target);
+            }
             self.metrics.forget(key, &gone.reference.uid);
         }
     }
@@ -290,22 +315,26 @@ impl Engine {
     fn contained_pass(&mut self, key: &Key) {
         let began = Instant::now();
         let passed = std::panic::catch_unwind(AssertUnwindSafe(|| self.pass(key)));
-        self.metrics.reconcile_duration.observe(began.elapsed().as_secs_f64());
+        let took = began.elapsed();
+        self.metrics.reconcile_duration.observe(took.as_secs_f64());
         if passed.is_err() {
             tracing::error!(monitor = %key, "going over a monitor panicked; this is a fault of certmon's, please report it");
             self.metrics.panics.inc();
-            self.quarantine(key);
+            if std::panic::catch_unwind(AssertUnwindSafe(|| self.quarantine(key))).is_err() {
+                tracing::error!(monitor = %key, "saying so panicked too");
+            }
         }
+        self.agenda.passed(key, took, Instant::now());
     }
 
-    /// Runs something beside the engine; a panic in it comes back as a value too.
-    fn spawn(&mut self, key: &Key, work: impl Future<Output = Done> + Send + 'static) {
-        let key = key.clone();
+    /// Runs something for a monitor beside the engine; a panic in it comes back as a value too.
+    fn spawn(&mut self, of: &MonitorRef, work: Work, task: impl Future<Output = Done> + Send + 'static) {
+        let of = of.clone();
         self.tasks.spawn(async move {
-            AssertUnwindSafe(work)
+            AssertUnwindSafe(task)
                 .catch_unwind()
                 .await
-                .unwrap_or(Done::Panicked(key))
+                .unwrap_or(Done::Panicked(of, work))
         });
     }
 
@@ -335,7 +364,7 @@ impl Engine {
 
     /// While it drains: what a delivery came to is still written down, so that whoever comes next need not send it again.
     fn record_outcomes(&mut self) {
-        while let Some(key) = self.dirty.pop_first() {
+        for key in self.agenda.drain() {
             let state = self.monitors.get(&key).filter(|state| !state.unrecorded.is_empty());
             match state.map(|state| &state.stored) {
                 Some(monitored::Stored::Unread) => self.read_ledger(&key),
@@ -344,4 +373,15 @@ impl Engine {
             }
         }
     }
+}
+
+/// The monitors of a namespace.
+fn of_namespace<'a>(
+    monitors: &'a mut BTreeMap<Key, Monitored>,
+    namespace: &'a str,
+) -> impl Iterator<Item = (&'a Key, &'a mut Monitored)> {
+    let first = Key::new(namespace, "");
+    monitors
+        .range_mut(first..)
+        .take_while(move |(key, _)| *key.namespace == *namespace)
 }

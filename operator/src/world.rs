@@ -136,11 +136,17 @@ impl World {
             }
             WorldEvent::EgressPolicy => vec![Touched::Everything],
             WorldEvent::State(id, state) => {
+                let touched = match &id {
+                    WatchId::Secret(key) | WatchId::Trust(_, key) => Touched::Namespace(key.namespace.clone()),
+                    WatchId::Monitors | WatchId::Secrets { .. } | WatchId::Ingresses | WatchId::SinkSecrets { .. } => {
+                        Touched::Everything
+                    }
+                };
                 let book = self.watches.entry(id).or_default();
                 if std::mem::replace(&mut book.state, state) == state {
                     vec![]
                 } else {
-                    vec![Touched::Everything]
+                    vec![touched]
                 }
             }
         }

@@ -1,6 +1,9 @@
 //! What a monitor asks for, parsed: thresholds, checks, silences, sinks' manners.
 
-use crate::finding::{Finding, Severity};
+use crate::{
+    finding::{Finding, Severity},
+    silence::NameGlob,
+};
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// When an expiry is worth a level: the later of the limits that are set. At least one is set.
@@ -90,7 +93,7 @@ pub struct Silence {
     /// Its name in the spec.
     pub name: Box<str>,
     /// Globs (`*`, `?`) over the object's name, `Kind/name`, the host and each SAN; empty matches all.
-    pub certificates: Vec<Box<str>>,
+    pub certificates: Vec<NameGlob>,
     /// Findings; empty matches all. An expiry name silences that level, not the next.
     pub findings: Vec<Finding>,
     /// When it ends.

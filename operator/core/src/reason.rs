@@ -67,6 +67,7 @@ pub enum Reason {
     CredentialsRejected,
     RateLimited,
     DeliveryFailed,
+    LedgerUnreadable,
     NewGeneration,
     Discovering,
     InvalidSpec,

@@ -2,33 +2,114 @@
 
 use crate::{
     finding::{Facts, Finding},
-    ledger::{Alert, Ledger},
     place::Place,
     policy::Silence,
+    text::PeerText,
 };
 use chrono::{DateTime, Utc};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
 
-/// Whether a running silence matches a finding at a place.
+/// Whether a running silence matches a finding at a place. Who asks again and again asks [`Silencer`].
 #[must_use]
 pub fn is_silenced(silences: &[Silence], place: &Place, finding: Finding, facts: &Facts, now: DateTime<Utc>) -> bool {
-    silences.iter().any(|silence| {
-        now < silence.until
-            && (silence.findings.is_empty() || silence.findings.contains(&finding))
-            && (silence.certificates.is_empty() || silence.certificates.iter().any(|glob| names(glob, place, facts)))
-    })
+    until(silences, &by_name(silences, place, &facts.dns_names), finding).is_some_and(|end| now < end)
 }
 
-/// [`is_silenced`] for alerts of a ledger, as [`crate::delivery::SinkContext::silenced`] wants it.
-pub fn silenced_alert<'a>(
-    ledger: &'a Ledger,
-    silences: &'a [Silence],
-    now: DateTime<Utc>,
-) -> impl Fn(&Alert) -> bool + 'a {
-    let none = Facts::default();
-    move |alert| {
-        let facts = ledger.facts.get(&alert.facts).unwrap_or(&none);
-        is_silenced(silences, &alert.place, alert.finding, facts, now)
+/// Silences that remember which places they match: a thousand globs are not gone over again for each of a thousand findings
+/// whenever a monitor is.
+#[derive(Debug, Default)]
+pub struct Silencer {
+    silences: Vec<Silence>,
+    known: Mutex<Known>,
+}
+
+/// What was asked for since the last [`Silencer::round`], and in the one before it.
+#[derive(Debug, Default)]
+struct Known {
+    now: HashMap<Place, Vec<Matched>>,
+    before: HashMap<Place, Vec<Matched>>,
+}
+
+/// The silences, by their places in the list, whose globs match a certificate of these DNS names at a place.
+#[derive(Clone, Debug)]
+struct Matched {
+    dns_names: Vec<PeerText>,
+    silences: Vec<usize>,
+}
+
+impl Silencer {
+    /// Knows nothing yet.
+    #[must_use]
+    pub fn new(silences: Vec<Silence>) -> Self {
+        Self {
+            silences,
+            known: Mutex::default(),
+        }
     }
+
+    /// A round begins: what wasn't asked for in the one that ends is forgotten.
+    pub fn round(&mut self) {
+        let known = self.known.get_mut().unwrap_or_else(PoisonError::into_inner);
+        known.before = std::mem::take(&mut known.now);
+    }
+
+    /// See [`is_silenced`].
+    pub fn is_silenced(&self, place: &Place, finding: Finding, facts: &Facts, now: DateTime<Utc>) -> bool {
+        if self.silences.is_empty() {
+            return false;
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let matched = known.matched(&self.silences, place, &facts.dns_names);
+        until(&self.silences, matched, finding).is_some_and(|end| now < end)
+    }
+}
+
+impl Known {
+    fn matched(&mut self, silences: &[Silence], place: &Place, dns_names: &[PeerText]) -> &[usize] {
+        if !self.now.contains_key(place) {
+            let known = self.before.remove(place).unwrap_or_default();
+            self.now.insert(place.clone(), known);
+        }
+        let of_place = self.now.entry(place.clone()).or_default();
+        let at = of_place.iter().position(|matched| matched.dns_names == dns_names);
+        let at = at.unwrap_or_else(|| {
+            // Leaf, intermediates and their anchors at most; more are of certificates that stand there no longer.
+            of_place.truncate(MOST_CERTIFICATES - 1);
+            of_place.insert(
+                0,
+                Matched {
+                    dns_names: dns_names.to_vec(),
+                    silences: by_name(silences, place, dns_names),
+                },
+            );
+            0
+        });
+        of_place.get(at).map_or(&[], |matched| &matched.silences)
+    }
+}
+
+/// So many certificates of one place are remembered.
+const MOST_CERTIFICATES: usize = 16;
+
+/// Which silences match by name.
+fn by_name(silences: &[Silence], place: &Place, dns_names: &[PeerText]) -> Vec<usize> {
+    let names = names(place, dns_names);
+    let matches = |silence: &Silence| {
+        let globs = &silence.certificates;
+        globs.is_empty() || globs.iter().any(|glob| names.iter().any(|name| glob.matches(name)))
+    };
+    let all = silences.iter().enumerate();
+    all.filter(|(_, silence)| matches(silence)).map(|(at, _)| at).collect()
+}
+
+/// When the last of these silences ends for a finding.
+fn until(silences: &[Silence], matched: &[usize], finding: Finding) -> Option<DateTime<Utc>> {
+    let matched = matched.iter().filter_map(|at| silences.get(*at));
+    let of_finding = matched.filter(|silence| silence.findings.is_empty() || silence.findings.contains(&finding));
+    of_finding.map(|silence| silence.until).max()
 }
 
 /// When the next running silence ends.
@@ -41,59 +122,85 @@ pub fn next_end(silences: &[Silence], now: DateTime<Utc>) -> Option<DateTime<Utc
         .min()
 }
 
-/// Whether a glob matches one of the names that a place goes by: the object's name, `Kind/name`, the host, each SAN.
-fn names(glob: &str, place: &Place, facts: &Facts) -> bool {
+/// The names that a place goes by, in lower case: the object's name, `Kind/name`, the host, each SAN.
+fn names(place: &Place, dns_names: &[PeerText]) -> Vec<String> {
+    let lower = |text: &str| text.to_ascii_lowercase();
     if let Place::Source { name } = place {
-        return matches(glob, name);
+        return vec![lower(name)];
     }
-    let object = place
-        .object()
-        .is_some_and(|(kind, name)| matches(glob, name) || matches(glob, &format!("{kind}/{name}")));
-    let host = || {
-        place.host_port().is_some_and(|(host, _)| {
-            let text = host.to_string();
-            matches(glob, &text) || matches(glob, text.trim_matches(['[', ']']))
-        })
-    };
-    object || host() || facts.dns_names.iter().any(|san| matches(glob, san.as_str()))
+    let mut names = Vec::new();
+    if let Some((kind, name)) = place.object() {
+        names.extend([lower(name), lower(&format!("{kind}/{name}"))]);
+    }
+    if let Some((host, _)) = place.host_port() {
+        let host = lower(&host.to_string());
+        let bare = host.trim_matches(['[', ']']);
+        if bare != host {
+            names.push(bare.to_owned());
+        }
+        names.push(host);
+    }
+    names.extend(dns_names.iter().map(|san| lower(san.as_str())));
+    names
 }
 
-/// [`glob`] where ASCII case doesn't count.
-fn matches(pattern: &str, text: &str) -> bool {
-    glob(&pattern.to_ascii_lowercase(), &text.to_ascii_lowercase())
+/// A [`glob`] where ASCII case doesn't count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameGlob(Box<str>);
+
+impl NameGlob {
+    /// The pattern, as somebody wrote it.
+    #[must_use]
+    pub fn new(pattern: &str) -> Self {
+        Self(pattern.to_ascii_lowercase().into())
+    }
+
+    /// Whether it matches a whole text that is in lower case.
+    fn matches(&self, lower: &str) -> bool {
+        glob(&self.0, lower)
+    }
 }
 
-/// Whether a glob matches a whole text: `*` is any run of characters, `?` is one. Linear in memory, and at most the
+/// Whether a glob matches a whole text: `*` is any run of characters, `?` is one. Allocates nothing, and takes at most the
 /// product of both lengths in time.
 #[must_use]
 pub fn glob(pattern: &str, text: &str) -> bool {
-    if !pattern.contains(['*', '?']) {
-        return pattern == text;
-    }
-    let glob: Vec<char> = pattern.chars().collect();
-    let text: Vec<char> = text.chars().collect();
-    let (mut g, mut t) = (0, 0);
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t) = (0, 0);
     // Behind the last star, and how far into the text that star reaches.
     let mut star: Option<(usize, usize)> = None;
-    while let Some(c) = text.get(t) {
-        match (glob.get(g), star) {
-            (Some('*'), _) => {
-                g += 1;
-                star = Some((g, t));
+    while let Some(byte) = text.get(t) {
+        match (pattern.get(p), star) {
+            (Some(b'*'), _) => {
+                p += 1;
+                if p == pattern.len() {
+                    return true;
+                }
+                star = Some((p, t));
             }
-            (Some(p), _) if *p == '?' || p == c => {
-                g += 1;
+            (Some(b'?'), _) => {
+                p += 1;
+                t = next_character(text, t);
+            }
+            (Some(literal), _) if literal == byte => {
+                p += 1;
                 t += 1;
             }
             (_, Some((behind, reach))) => {
-                g = behind;
-                t = reach + 1;
+                p = behind;
+                t = next_character(text, reach);
                 star = Some((behind, t));
             }
             (_, None) => return false,
         }
     }
-    glob.iter().skip(g).all(|c| *c == '*')
+    pattern.iter().skip(p).all(|byte| *byte == b'*')
+}
+
+/// Where the character behind the one at `at` begins (UTF-8, RFC 3629 §3).
+fn next_character(text: &[u8], at: usize) -> usize {
+    let rest = text.iter().skip(at + 1);
+    at + 1 + rest.take_while(|byte| **byte & 0xC0 == 0x80).count()
 }
 
 #[cfg(test)]
@@ -108,10 +215,14 @@ mod tests {
     fn silence(certificates: &[&str], findings: &[Finding]) -> Silence {
         Silence {
             name: "s".into(),
-            certificates: certificates.iter().map(|glob| (*glob).into()).collect(),
+            certificates: certificates.iter().copied().map(NameGlob::new).collect(),
             findings: findings.to_vec(),
             until: at(100),
         }
+    }
+
+    fn matches(glob: &str, text: &str) -> bool {
+        NameGlob::new(glob).matches(&text.to_ascii_lowercase())
     }
 
     #[test]
@@ -130,6 +241,12 @@ mod tests {
             ("*.example.com", "*.example.com", true),
             ("**", "x", true),
             ("tls", "tls2", false),
+            ("*-tls", "shop-tls-tls", true),
+            ("m?nchen", "münchen", true),
+            ("m??nchen", "münchen", false),
+            ("*?", "é", true),
+            ("*??", "é", false),
+            ("*é", "caféé", true),
         ] {
             assert_eq!(matches(glob, text), expected, "{glob} {text}");
         }
@@ -188,6 +305,48 @@ mod tests {
         let is = |finding| is_silenced(&silences, &Place::Monitor, finding, &Facts::default(), at(0));
         assert!(is(Finding::ExpiringSoon));
         assert!(!is(Finding::ExpiryCritical));
+    }
+
+    #[test]
+    fn what_is_remembered_is_what_would_be_found() {
+        let place = Place::Secret {
+            namespace: "shop".into(),
+            name: "web-tls".into(),
+            key: "tls.crt".into(),
+        };
+        let facts = |san: &str| Facts {
+            dns_names: vec![PeerText::sanitise(san)],
+            ..Facts::default()
+        };
+        let silences = vec![
+            silence(&["*.old.example"], &[]),
+            silence(&["web-*"], &[Finding::Expired]),
+        ];
+        let mut silencer = Silencer::new(silences.clone());
+        for round in 0..3 {
+            for san in ["a.old.example", "a.new.example", "b.old.example"] {
+                for finding in [Finding::Expired, Finding::ExpiringSoon] {
+                    for now in [at(99), at(100)] {
+                        assert_eq!(
+                            silencer.is_silenced(&place, finding, &facts(san), now),
+                            is_silenced(&silences, &place, finding, &facts(san), now),
+                            "{round} {san} {finding} {now}"
+                        );
+                    }
+                }
+            }
+            silencer.round();
+        }
+    }
+
+    #[test]
+    fn what_nobody_asks_for_any_more_is_forgotten() {
+        let mut silencer = Silencer::new(vec![silence(&["x"], &[])]);
+        silencer.is_silenced(&Place::Monitor, Finding::Expired, &Facts::default(), at(0));
+        silencer.round();
+        silencer.round();
+        let known = silencer.known.get_mut().unwrap();
+        assert!(known.now.is_empty() && known.before.is_empty());
     }
 
     #[test]

@@ -26,10 +26,10 @@ use certmon_core::{
 use chrono::{DateTime, Utc};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
-/// Whom a monitor trusts, as anchors.
 /// What a stored value's path was judged as, and by what.
 pub type Paths = HashMap<Place, (Arc<StoredValue>, ShortHash, PathVerdict, Vec<Fingerprint>)>;
 
@@ -52,6 +52,8 @@ pub struct Judged {
     pub places: Vec<PlaceReport>,
     /// When time alone changes something.
     pub next_change: Option<DateTime<Utc>>,
+    /// Places whose judging panicked: nothing is known of them, and what was stays.
+    pub panicked: BTreeSet<Place>,
     /// Why less is dialled than could be, by place.
     pub less_dialled: BTreeMap<Place, DialProblem>,
     present: BTreeMap<Place, Present>,
@@ -110,53 +112,24 @@ impl Judged {
 
 /// Judges every place of a monitor, its sources and the monitor itself.
 #[must_use]
-pub fn judge(judging: Judging<'_>, parsed: &Parsed, resolved: &Resolved, now: DateTime<Utc>) -> Judged {
+pub fn judge(mut judging: Judging<'_>, parsed: &Parsed, resolved: &Resolved, now: DateTime<Utc>) -> Judged {
     let mut judged = Judged::default();
     for (place, watched) in &resolved.places {
-        match watched {
-            Watched::Stored {
-                value: Some(value),
-                with_anchors,
-            } => {
-                let path = stored_path(judging.trust, judging.paths, place, value, now);
-                let (path, dispensable) = path.map_or((None, vec![]), |(path, dispensable)| (Some(path), dispensable));
-                let expected = StoredExpectation {
-                    named: true,
-                    with_anchors: *with_anchors,
-                    path,
-                    dispensable,
-                };
-                judged.stored(place, value, &expected, parsed, now);
-            }
-            Watched::Stored { value: None, .. } => judged.missing(place, parsed, now),
-            Watched::Served {
-                target,
-                server_name,
-                secret,
-                from_object,
-                without_address: _,
-            } => {
-                let beside = match secret {
-                    StoredBeside::Value(value) => Some(value),
-                    StoredBeside::None | StoredBeside::Missing => None,
-                };
-                let expected = DialledExpectation {
-                    server_name,
-                    secret: beside.map(AsRef::as_ref),
-                    from_object: *from_object,
-                };
-                match (target, judging.dialled.get(place)) {
-                    (Some(_), Some(dialled)) => judged.served(place, dialled, &expected, parsed, now),
-                    (Some(_), None) => judged.unseen(place),
-                    (None, _) => judged.undialled(place, &expected, beside, parsed, now),
-                }
-            }
+        if contained(|| judged.place(&mut judging, place, watched, parsed, now)).is_none() {
+            judged.unseen(place);
+            judged.judged_at.remove(place);
+            judged.panicked.insert(place.clone());
         }
     }
     judged.of_sources(resolved, &parsed.policy, now);
     judged.of_limits(resolved, &parsed.policy, now);
     judged.sightings.sort_by(|a, b| a.order().cmp(&b.order()));
     judged
+}
+
+/// Certificates are hostile: what a parser or a check of ours makes of one may be a panic, and is that one's trouble alone.
+fn contained<T>(judge: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(judge)).ok()
 }
 
 /// The path of a stored chain, where the monitor says whom it trusts. Verdicts are kept as long as value and trust last.
@@ -195,6 +168,55 @@ fn stored_path(
 }
 
 impl Judged {
+    fn place(
+        &mut self,
+        judging: &mut Judging<'_>,
+        place: &Place,
+        watched: &Watched,
+        parsed: &Parsed,
+        now: DateTime<Utc>,
+    ) {
+        match watched {
+            Watched::Stored {
+                value: Some(value),
+                with_anchors,
+            } => {
+                let path = stored_path(judging.trust, judging.paths, place, value, now);
+                let (path, dispensable) = path.map_or((None, vec![]), |(path, dispensable)| (Some(path), dispensable));
+                let expected = StoredExpectation {
+                    named: true,
+                    with_anchors: *with_anchors,
+                    path,
+                    dispensable,
+                };
+                self.stored(place, value, &expected, parsed, now);
+            }
+            Watched::Stored { value: None, .. } => self.missing(place, parsed, now),
+            Watched::Served {
+                target,
+                server_name,
+                secret,
+                from_object,
+                without_address: _,
+            } => {
+                let beside = match secret {
+                    StoredBeside::Value(value) => Some(value),
+                    StoredBeside::None | StoredBeside::Missing => None,
+                };
+                let expected = DialledExpectation {
+                    server_name,
+                    secret: beside.map(AsRef::as_ref),
+                    from_object: *from_object,
+                };
+                match (target, judging.dialled.get(place)) {
+                    (Some(_), Some(dialled)) => self.served(place, dialled, &expected, parsed, now),
+                    (Some(_), None) => self.unseen(place),
+                    (None, _) => self.undialled(place, &expected, beside, parsed, now),
+                }
+            }
+        }
+    }
+
     fn next(&mut self, at: Option<DateTime<Utc>>) {
         self.next_change = self.next_change.into_iter().chain(at).min();
     }
@@ -462,4 +484,16 @@ pub fn recall(place: &Place, ledger: &Ledger, now: DateTime<Utc>) -> Dialled {
     let empty = BTreeMap::new();
     let seen = ledger.seen.get(&place.to_string()).unwrap_or(&empty);
     Dialled::restore(seen, &ledger.facts, unreachable, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_contained() {
+        assert_eq!(contained(|| 1), Some(1));
+        let panics = || -> u8 { [1].get(1).copied().expect("a fault of ours") };
+        assert_eq!(contained(panics), None);
+    }
 }

@@ -5,6 +5,7 @@ use certmon_core::{
     finding::Severity,
     place::{Host, Via},
     policy::{Checks, FailureThreshold, Intermediates, Level, Limit, Policy, Silence, SinkManners, Thresholds},
+    silence::NameGlob,
     sink::{SinkKind, WebhookTarget},
     target::Addresses,
 };
@@ -396,7 +397,7 @@ fn silence(at: usize, wire: &crd::Silence) -> Result<Silence, InvalidSpec> {
     };
     Ok(Silence {
         name: wire.name.as_str().into(),
-        certificates: wire.certificates.iter().map(|glob| glob.as_str().into()).collect(),
+        certificates: wire.certificates.iter().map(|glob| NameGlob::new(glob)).collect(),
         findings: wire.findings.iter().map(finding).collect::<Result<_, _>>()?,
         until: wire.until,
     })

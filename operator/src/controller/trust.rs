@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[derive(Default)]
 pub struct TrustBook {
     /// The references' values that the anchors were made of, and whether the system's roots are among them.
-    made_of: Option<(bool, Vec<Arc<[u8]>>)>,
+    made_of: Option<(bool, Vec<Arc<Anchors>>)>,
     pub(super) anchors: Option<Arc<Anchors>>,
     /// What is wrong with the references, with the next step.
     pub problem: Option<String>,
@@ -43,15 +43,7 @@ impl TrustBook {
                 Err(Reference::Problem(problem)) => self.problem = self.problem.take().or(Some(problem)),
             }
         }
-        let same = |made: &(bool, Vec<Arc<[u8]>>)| {
-            made.0 == trust.system
-                && made.1.len() == values.len()
-                && made
-                    .1
-                    .iter()
-                    .zip(&values)
-                    .all(|(one, other)| Arc::ptr_eq(one, other) || one == other)
-        };
+        let same = |made: &(bool, Vec<Arc<Anchors>>)| made.0 == trust.system && made.1 == values;
         if self.made_of.as_ref().is_some_and(same) {
             // An empty value is a problem as long as it is empty.
             self.problem = self
@@ -60,12 +52,9 @@ impl TrustBook {
                 .or_else(|| self.empty(trust.system, trust.references.is_empty()));
             return;
         }
-        let own = values
-            .iter()
-            .map(|value| Anchors::from_pem(value))
-            .fold(None::<Anchors>, |all, more| {
-                Some(all.map_or(more.clone(), |all| all.union(&more)))
-            });
+        let own = values.iter().fold(None::<Anchors>, |all, more| {
+            Some(all.map_or_else(|| Anchors::clone(more), |all| all.union(more)))
+        });
         let all = match (own, trust.system) {
             (Some(own), true) => Arc::new(system.union(&own)),
             (Some(own), false) => Arc::new(own),
@@ -86,7 +75,7 @@ impl TrustBook {
             .as_ref()
             .map(|(_, values)| values.as_slice())
             .unwrap_or_default();
-        let without = values.iter().any(|value| Anchors::from_pem(value).is_empty());
+        let without = values.iter().any(|value| value.is_empty());
         (without || (!system && no_references))
             .then(|| "a reference of `trust` holds no certificate; put the CA's PEM into it".to_owned())
     }
@@ -103,7 +92,7 @@ fn reference(
     name: &str,
     key: &str,
     world: &World,
-) -> Result<Arc<[u8]>, Reference> {
+) -> Result<Arc<Anchors>, Reference> {
     let trust_kind = match kind {
         TrustRefKind::ConfigMap => TrustKind::ConfigMap,
         TrustRefKind::Secret => TrustKind::Secret,

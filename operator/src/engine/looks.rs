@@ -1,8 +1,8 @@
 //! When which target is dialled. Monitors of one namespace that name one target with one policy share its looks.
 
-use super::{Engine, writing::Done};
+use super::{Engine, QUARANTINE, writing::Done};
 use crate::cluster::Key;
-use certmon_core::{place::Place, target::DialTarget};
+use certmon_core::{place::Place, reason::Reason, target::DialTarget};
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,13 +11,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 const IN_FLIGHT: usize = 512;
 const IN_FLIGHT_OF_NAMESPACE: usize = 32;
 
-/// The schedule.
+/// The schedule: a queue for each namespace, so that one with thousands of targets that are due stands in nobody's way.
 #[derive(Default)]
 pub(super) struct Looks {
     slots: HashMap<DialTarget, Slot>,
-    queue: BTreeSet<(DateTime<Utc>, DialTarget)>,
+    lanes: HashMap<Box<str>, Lane>,
+    /// The namespaces that may start a look, by when their next one is due.
+    heads: BTreeSet<(DateTime<Utc>, Box<str>)>,
     in_flight: usize,
-    of_namespace: HashMap<Box<str>, usize>,
 }
 
 struct Slot {
@@ -26,20 +27,20 @@ struct Slot {
     subscribers: BTreeMap<(Key, Place), DateTime<Utc>>,
 }
 
+/// One namespace.
+#[derive(Default)]
+struct Lane {
+    queue: BTreeSet<(DateTime<Utc>, DialTarget)>,
+    in_flight: usize,
+    /// As it stands in [`Looks::heads`].
+    head: Option<DateTime<Utc>>,
+}
+
 impl Looks {
     /// When the next look that may start is due.
     pub(super) fn next_due(&self) -> Option<DateTime<Utc>> {
-        if self.in_flight >= IN_FLIGHT {
-            return None;
-        }
-        self.queue
-            .iter()
-            .find(|(_, target)| self.has_share(&target.namespace))
-            .map(|(due, _)| *due)
-    }
-
-    fn has_share(&self, namespace: &str) -> bool {
-        self.of_namespace.get(namespace).copied().unwrap_or(0) < IN_FLIGHT_OF_NAMESPACE
+        let head = self.heads.first().map(|(due, _)| *due);
+        head.filter(|_| self.in_flight < IN_FLIGHT)
     }
 
     /// A monitor's place wants its target looked at at `due`.
@@ -50,7 +51,17 @@ impl Looks {
             subscribers: BTreeMap::new(),
         });
         slot.subscribers.insert((key.clone(), place.clone()), due);
-        self.requeue(target);
+        if slot.in_flight {
+            // The result that is on its way was asked for earlier than this.
+            return;
+        }
+        let before = slot.due;
+        slot.due = slot.subscribers.values().min().copied().unwrap_or(due);
+        let after = slot.due;
+        self.lane(target, |lane| {
+            lane.queue.remove(&(before, target.clone()));
+            lane.queue.insert((after, target.clone()));
+        });
     }
 
     /// A monitor's place is of no interest any more, or dials another target now.
@@ -58,70 +69,52 @@ impl Looks {
         let Some(slot) = self.slots.get_mut(target) else { return };
         slot.subscribers.remove(&(key.clone(), place.clone()));
         if slot.subscribers.is_empty() && !slot.in_flight {
-            self.queue.remove(&(slot.due, target.clone()));
+            let due = slot.due;
             self.slots.remove(target);
+            self.lane(target, |lane| {
+                lane.queue.remove(&(due, target.clone()));
+            });
         }
     }
 
-    /// A monitor is gone.
-    pub(super) fn forget(&mut self, key: &Key) {
-        let targets: Vec<DialTarget> = self
-            .slots
-            .keys()
-            .filter(|target| *target.namespace == *key.namespace)
-            .cloned()
-            .collect();
-        for target in targets {
-            if let Some(slot) = self.slots.get_mut(&target) {
-                slot.subscribers.retain(|(of, _), _| of != key);
-                if slot.subscribers.is_empty() && !slot.in_flight {
-                    self.queue.remove(&(slot.due, target.clone()));
-                    self.slots.remove(&target);
-                }
-            }
+    /// Changes the lane of a target, and keeps its head.
+    fn lane<T>(&mut self, target: &DialTarget, change: impl FnOnce(&mut Lane) -> T) -> T {
+        let lane = self.lanes.entry(target.namespace.clone()).or_default();
+        let result = change(lane);
+        let first = lane.queue.first().map(|(due, _)| *due);
+        let head = first.filter(|_| lane.in_flight < IN_FLIGHT_OF_NAMESPACE);
+        let before = std::mem::replace(&mut lane.head, head);
+        if lane.queue.is_empty() && lane.in_flight == 0 {
+            self.lanes.remove(&target.namespace);
         }
-    }
-
-    fn requeue(&mut self, target: &DialTarget) {
-        let Some(slot) = self.slots.get_mut(target) else { return };
-        let due = slot.subscribers.values().min().copied().unwrap_or(slot.due);
-        if slot.in_flight {
-            // The result that is on its way was asked for earlier than this.
-            return;
+        if before != head {
+            let of = |due| (due, target.namespace.clone());
+            before.map(|due| self.heads.remove(&of(due)));
+            self.heads.extend(head.map(of));
         }
-        self.queue.remove(&(slot.due, target.clone()));
-        slot.due = due;
-        self.queue.insert((due, target.clone()));
+        result
     }
 
     /// Takes the next target that is due and has its share.
     fn start(&mut self, now: DateTime<Utc>) -> Option<DialTarget> {
-        if self.in_flight >= IN_FLIGHT {
-            return None;
-        }
-        let ready = self.queue.iter().take_while(|(due, _)| *due <= now);
-        let (due, target) = ready
-            .clone()
-            .find(|(_, target)| self.has_share(&target.namespace))?
-            .clone();
-        self.queue.remove(&(due, target.clone()));
+        let due = self.next_due().filter(|due| *due <= now)?;
+        let (_, namespace) = self.heads.first()?;
+        let (_, target) = self.lanes.get(namespace)?.queue.first()?.clone();
+        self.lane(&target, |lane| {
+            lane.queue.remove(&(due, target.clone()));
+            lane.in_flight += 1;
+        });
         if let Some(slot) = self.slots.get_mut(&target) {
             slot.in_flight = true;
         }
         self.in_flight += 1;
-        *self.of_namespace.entry(target.namespace.clone()).or_default() += 1;
         Some(target)
     }
 
-    /// A look ended. Returns whom it concerns.
+    /// A look ended. Returns whom it concerns; each of them says when it wants the next.
     pub(super) fn ended(&mut self, target: &DialTarget) -> Vec<(Key, Place)> {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if let Some(count) = self.of_namespace.get_mut(&target.namespace) {
-            *count -= 1;
-            if *count == 0 {
-                self.of_namespace.remove(&target.namespace);
-            }
-        }
+        self.lane(target, |lane| lane.in_flight = lane.in_flight.saturating_sub(1));
         let Some(slot) = self.slots.get_mut(target) else {
             return vec![];
         };
@@ -168,7 +161,20 @@ impl Engine {
     pub(super) fn looked(&mut self, target: &DialTarget, look: &certmon_core::target::Look, at: DateTime<Utc>) {
         for (key, place) in self.looks.ended(target) {
             self.record_look(&key, &place, target, look, at);
-            self.dirty.insert(key);
+            self.agenda.mark(&key);
+        }
+    }
+
+    /// A look panicked: whom it concerns is told so, and the target is looked at again in a while.
+    pub(super) fn look_panicked(&mut self, target: &DialTarget) {
+        self.metrics.panics.inc();
+        tracing::error!("a look panicked; this is a fault of certmon's, please report it");
+        let again = self.now() + QUARANTINE;
+        for (key, place) in self.looks.ended(target) {
+            self.looks.subscribe(&key, &place, target, again);
+            let note = format!("Looking at {} failed inside certmon; please report it", place.title());
+            self.publish(&key, true, Reason::InternalError, "Probe", &note, None);
+            self.agenda.mark(&key);
         }
     }
 }

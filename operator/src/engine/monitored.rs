@@ -17,6 +17,7 @@ use certmon_core::{
     dial::Dialled,
     ledger::{Intent, Ledger},
     place::Place,
+    silence::Silencer,
     target::DialTarget,
 };
 use certmon_crd::{CertificateMonitorStatus, TrustRefKind};
@@ -60,6 +61,12 @@ impl Attempt {
     /// When it is tried again; a turn before that must not forget it.
     pub(super) fn waits_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.not_before.filter(|at| !self.in_flight && *at > now)
+    }
+
+    /// It ended without a result, and isn't tried before that.
+    pub(super) fn rests_until(&mut self, at: DateTime<Utc>) {
+        self.in_flight = false;
+        self.not_before = Some(at);
     }
 
     /// It worked. Returns whether it had not for a while.
@@ -179,6 +186,14 @@ pub(super) struct Monitored {
     pub(super) events: EventBudget,
     /// When it is gone over again by time alone.
     pub(super) wake: Option<DateTime<Utc>>,
+    /// As it stands among the engine's timers.
+    pub(super) armed: Option<DateTime<Utc>>,
+    /// Going over it panicked: until then it is left alone, unless its spec changes from this generation.
+    pub(super) quarantine: Option<(DateTime<Utc>, i64)>,
+    /// Places whose judging panicked in the last round.
+    pub(super) panicked: BTreeSet<Place>,
+    /// Its silences.
+    pub(super) silencer: Silencer,
 }
 
 /// Events that a monitor may still publish: a burst, then few.
@@ -272,6 +287,10 @@ impl Monitored {
             told_suspended: false,
             events: EventBudget::new(now),
             wake: None,
+            armed: None,
+            quarantine: None,
+            panicked: BTreeSet::new(),
+            silencer: Silencer::default(),
         }
     }
 

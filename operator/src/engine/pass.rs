@@ -22,7 +22,8 @@ use certmon_core::{
     ledger::Ledger,
     place::Place,
     reason::Reason,
-    schedule, silence,
+    schedule,
+    silence::{self, Silencer},
     target::{DialTarget, Look},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -43,15 +44,26 @@ impl Engine {
         if !self.monitors_are_ours(&object) {
             return;
         }
+        if self.is_left_alone(key, &object, now) {
+            return;
+        }
         self.adopt(&object, now);
         let Some(state) = self.monitors.get_mut(key) else {
             return;
         };
         state.wake = None;
+        state.silencer.round();
         let Ok(parsed) = state.parsed.clone() else {
             self.say_stalled(key, now);
             return;
         };
+        if state.stored == Stored::Newer {
+            // It may have been deleted.
+            match state.reading.waits_until(now) {
+                Some(at) => state.wake_at(at),
+                None => state.stored = Stored::Unread,
+            }
+        }
         if state.stored == Stored::Unread {
             self.read_ledger(key);
             return;
@@ -72,6 +84,26 @@ impl Engine {
         self.tell(key);
         self.say(key, &parsed, &resolved, &judged, &sightings, now);
         self.rearm(key);
+    }
+
+    /// Going over this monitor panicked a while ago, and its spec is the same. What it says of that is still to be written where
+    /// that failed.
+    fn is_left_alone(&mut self, key: &Key, object: &Monitor, now: DateTime<Utc>) -> bool {
+        let Some(state) = self.monitors.get_mut(key) else {
+            return false;
+        };
+        let same = state.reference.uid == object.uid;
+        match state.quarantine {
+            Some((until, generation)) if now < until && generation == object.generation && same => {
+                state.wake = Some(until);
+                self.say_stalled(key, now);
+                true
+            }
+            _ => {
+                state.quarantine = None;
+                false
+            }
+        }
     }
 
     fn monitors_are_ours(&self, object: &Monitor) -> bool {
@@ -114,6 +146,8 @@ impl Engine {
         state.generation = object.generation;
         let spec = object.spec.as_ref().map_err(Clone::clone);
         state.parsed = spec.and_then(|spec| spec::parse(spec).map(Arc::new).map_err(|error| error.to_string()));
+        let silences = state.parsed.as_ref().map(|parsed| parsed.policy.silences.clone());
+        state.silencer = Silencer::new(silences.unwrap_or_default());
         state.stalled = state
             .parsed
             .as_ref()
@@ -284,6 +318,8 @@ impl Engine {
             paths: &mut state.paths,
         };
         let judged = judge::judge(judging, parsed, resolved, now);
+        let news: Vec<Place> = judged.panicked.difference(&state.panicked).cloned().collect();
+        state.panicked.clone_from(&judged.panicked);
         if let Some(next) = judged.next_change {
             state.wake_at(next);
         }
@@ -296,6 +332,12 @@ impl Engine {
         if !state.ready {
             let ready_at = state.seen.max(self.started) + READY_WITHIN;
             state.wake_at(ready_at);
+        }
+        for place in news {
+            self.metrics.panics.inc();
+            tracing::error!(monitor = %key, %place, "judging a certificate panicked; this is a fault of certmon's, please report it");
+            let note = format!("Judging {} failed inside certmon; please report it", place.title());
+            self.publish(key, true, Reason::InternalError, "Evaluate", &note, None);
         }
         judged
     }

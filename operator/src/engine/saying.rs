@@ -1,10 +1,11 @@
 //! Saying what was found: the status and the Events of a monitor.
 
 use super::{
-    Engine,
-    monitored::{Monitored, selection},
+    Engine, QUARANTINE,
+    monitored::{Monitored, Stored, selection},
     pass::READY_WITHIN,
     telling::TEST_WITHIN,
+    writing::NEWER_LEDGER,
 };
 use crate::{
     cluster::Key,
@@ -24,13 +25,9 @@ use certmon_core::{
     ledger::{Alert, alert_id},
     place::Place,
     reason::Reason,
-    silence,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// A monitor whose going over panicked is left alone for so long.
-const QUARANTINE: TimeDelta = TimeDelta::minutes(10);
 
 impl Engine {
     /// Writes the status, and the Events about the monitor as a whole.
@@ -48,13 +45,14 @@ impl Engine {
             return;
         }
         let Some(state) = self.monitors.get(key) else { return };
-        let silences = &parsed.policy.silences;
         let findings: Vec<FindingReport<'_>> = sightings
             .iter()
             .map(|sighting| FindingReport {
                 sighting,
                 since: state.since(key, sighting).unwrap_or(now),
-                silenced: silence::is_silenced(silences, &sighting.place, sighting.finding, &sighting.facts, now),
+                silenced: state
+                    .silencer
+                    .is_silenced(&sighting.place, sighting.finding, &sighting.facts, now),
             })
             .collect();
         let sinks = self.sink_reports(state, parsed, now);
@@ -101,6 +99,9 @@ impl Engine {
     }
 
     fn sink_reports<'a>(&self, state: &Monitored, parsed: &'a Parsed, now: DateTime<Utc>) -> Vec<SinkReport<'a>> {
+        if state.stored == Stored::Newer {
+            return unreadable(state, parsed);
+        }
         let of = |sink: &'a spec::Sink| {
             let name: &str = &sink.manners.name;
             let book = state.sinks.get(name);
@@ -225,7 +226,9 @@ impl Engine {
             return;
         };
         state.stalled = Some(Stalled::InternalError);
+        state.quarantine = Some((now + QUARANTINE, state.generation));
         state.wake = Some(now + QUARANTINE);
+        self.rearm(key);
         self.publish(
             key,
             true,
@@ -240,16 +243,11 @@ impl Engine {
     /// The Events of what changed about alerts.
     pub(super) fn publish_transitions(&mut self, key: &Key, transitions: &[Transition]) {
         let now = self.now();
-        let Some(state) = self.monitors.get(key) else { return };
-        let Ok(parsed) = state.parsed.clone() else { return };
         for transition in transitions {
-            let quiet = silence::is_silenced(
-                &parsed.policy.silences,
-                &transition.place,
-                transition.finding,
-                &transition.facts,
-                now,
-            );
+            let Some(state) = self.monitors.get(key) else { return };
+            let quiet = state
+                .silencer
+                .is_silenced(&transition.place, transition.finding, &transition.facts, now);
             let (warning, reason) = match transition.change {
                 Change::Opened | Change::Raised if !quiet => (true, Reason::from(transition.finding)),
                 Change::Renewed => (false, Reason::Renewed),
@@ -347,6 +345,25 @@ impl Engine {
         };
         self.publish(key, false, reason, "Configure", note, None);
     }
+}
+
+/// How the sinks stand where the ledger can't be read: what status knows of them stays.
+fn unreadable<'a>(state: &Monitored, parsed: &'a Parsed) -> Vec<SinkReport<'a>> {
+    let of = |sink: &'a spec::Sink| {
+        let name: &str = &sink.manners.name;
+        let mut known = state.status.iter().flat_map(|status| &status.sinks);
+        let known = known.find(|known| known.name == name);
+        SinkReport {
+            name,
+            result: delivery::SinkResult::Failing,
+            pending: 0,
+            problem: Some(NEWER_LEDGER.to_owned()),
+            reason: Some(Reason::LedgerUnreadable),
+            sent: known.and_then(|known| known.sent_time).map(Into::into),
+            since: None,
+        }
+    };
+    parsed.sinks.iter().map(of).collect()
 }
 
 /// "Source tls now selects 13 certificates (was 12): + Secret/new-tls tls.crt".

@@ -3,7 +3,7 @@
 use super::{
     Engine,
     monitored::{Monitored, SinkBook, Stored, Unrecorded},
-    writing::Done,
+    writing::{Done, Work},
 };
 use crate::{
     cluster::{ApiFailure, Key},
@@ -15,7 +15,6 @@ use certmon_core::{
     ledger::{Alert, Intent},
     message::MessageReason,
     reason::Reason,
-    silence,
 };
 use certmon_notify::{Delivery, SinkFault};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -122,9 +121,7 @@ impl Engine {
         let ledger = &state.book;
         let silenced = |alert: &Alert| {
             let facts = ledger.facts.get(&alert.facts);
-            facts.is_some_and(|facts| {
-                silence::is_silenced(&parsed.policy.silences, &alert.place, alert.finding, facts, now)
-            })
+            facts.is_some_and(|facts| state.silencer.is_silenced(&alert.place, alert.finding, facts, now))
         };
         let book = state.sinks.get(&*sink.manners.name);
         let attempt = ledger
@@ -174,7 +171,11 @@ impl Engine {
             sink.manners.name.to_string(),
             state.reference.clone(),
         );
-        self.spawn(key, async move {
+        let work = Work::Check {
+            sink: name.clone(),
+            version: version.clone(),
+        };
+        self.spawn(&reference.clone(), work, async move {
             let namespace = reference.key.namespace.clone();
             let secret = match kind.secret() {
                 Some(secret) => match cluster.sink_secret_get(&namespace, secret).await {
@@ -212,7 +213,7 @@ impl Engine {
                     Ok(remarks) => (book.fault, book.remarks) = (None, remarks),
                     Err(fault) => (book.fault, book.remarks) = (Some(fault), vec![]),
                 }
-                self.dirty.insert(key.clone());
+                self.agenda.urge(key);
             }
             Err(_) => {
                 state.wake_at(now + READ_AGAIN);
@@ -254,7 +255,11 @@ impl Engine {
         let (cluster, notify) = (self.seams.cluster.clone(), self.seams.sink.clone());
         let (kind, reference) = (sink.kind.clone(), state.reference.clone());
         let patience = (intent.deadline - now).to_std().unwrap_or(Duration::from_secs(1));
-        self.spawn(key, async move {
+        let work = Work::Send {
+            sink: name.clone(),
+            intent: Box::new(intent.clone()),
+        };
+        self.spawn(&reference.clone(), work, async move {
             let namespace = reference.key.namespace.to_string();
             let secret = match kind.secret() {
                 Some(secret) => match cluster.sink_secret_get(&namespace, secret).await {
@@ -338,7 +343,7 @@ impl Engine {
         });
         self.metrics.delivered(kind.unwrap_or("none"), &outcome, key, sink, now);
         self.publish_delivery(key, sink, &intent, &outcome);
-        self.dirty.insert(key.clone());
+        self.agenda.urge(key);
     }
 
     /// The Events of an attempt: what was sent; what fails, once; that it works again.

@@ -1,14 +1,15 @@
 //! What runs beside the engine and what comes back: reads and writes of the ledger, writes of the status, Events.
 
 use super::{
-    Engine,
+    Engine, QUARANTINE,
     monitored::{Attempt, Monitored, Stored},
 };
-use crate::cluster::{ApiFailure, EventNote, Key, LedgerObject};
+use crate::cluster::{ApiFailure, EventNote, Key, LedgerObject, MonitorRef};
 use certmon_core::{
-    delivery::Outcome,
+    delivery::{Failure, FailureClass, Misconfigured, Outcome},
     hash::ShortHash,
     ledger::{Intent, Ledger},
+    reason::Reason,
     target::{DialTarget, Look},
 };
 use certmon_notify::SinkFault;
@@ -18,6 +19,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 const WRITE_BURST: usize = 5;
 const WRITE_WINDOW: TimeDelta = TimeDelta::minutes(1);
 const WRITE_EVERY: TimeDelta = TimeDelta::seconds(10);
+
+/// A ledger of a newer version is looked at again after this: it may have been deleted.
+const NEWER_AGAIN: TimeDelta = TimeDelta::minutes(10);
+pub(super) const NEWER_LEDGER: &str =
+    "its AlertLedger was written by a newer certmon; install that version again, or delete the AlertLedger";
 
 /// What came back.
 pub(super) enum Done {
@@ -59,7 +65,23 @@ pub(super) enum Done {
     /// Nothing to take in.
     Nothing,
     /// Something panicked that was done for this monitor.
-    Panicked(Key),
+    Panicked(MonitorRef, Work),
+}
+
+/// What is done for a monitor beside the engine.
+pub(super) enum Work {
+    /// Its ledger is read.
+    Read,
+    /// Its ledger is written.
+    Put,
+    /// Its status is written.
+    Status,
+    /// An Event about it is published.
+    Event,
+    /// A sink of it is checked.
+    Check { sink: String, version: String },
+    /// A message to a sink of it is sent.
+    Send { sink: String, intent: Box<Intent> },
 }
 
 /// A pause that grows, with jitter that needs no dice: the same failure of two monitors doesn't come back at once.
@@ -87,13 +109,7 @@ impl Engine {
     pub(super) fn done(&mut self, done: Done) {
         match done {
             Done::Looked { target, look, at } => self.looked(&target, &look, at),
-            Done::LookPanicked(target) => {
-                self.metrics.panics.inc();
-                tracing::error!("a look panicked; this is a fault of certmon's, please report it");
-                for (key, _) in self.looks.ended(&target) {
-                    self.dirty.insert(key);
-                }
-            }
+            Done::LookPanicked(target) => self.look_panicked(&target),
             Done::LedgerRead(key, uid, result) => {
                 self.ledger_read(&key, &uid, result.map(|object| object.map(|it| *it)));
             }
@@ -108,12 +124,62 @@ impl Engine {
                 outcome,
             } => self.delivered(&key, &uid, &sink, *intent, outcome),
             Done::Nothing => {}
-            Done::Panicked(key) => {
-                self.metrics.panics.inc();
-                tracing::error!(monitor = %key, "work for a monitor panicked; this is a fault of certmon's, please report it");
-                self.quarantine(&key);
-            }
+            Done::Panicked(of, work) => self.panicked(&of, work),
         }
+    }
+
+    /// What was done beside the engine panicked: it has ended, in the worst way, and is tried again in a while.
+    fn panicked(&mut self, of: &MonitorRef, work: Work) {
+        self.metrics.panics.inc();
+        let key = &of.key;
+        tracing::error!(monitor = %key, "work for a monitor panicked; this is a fault of certmon's, please report it");
+        let now = self.now();
+        let Some(state) = self.same(key, &of.uid) else { return };
+        let again = now + QUARANTINE;
+        let what = match work {
+            Work::Read => {
+                state.reading.rests_until(again);
+                "Reading the ledger".to_owned()
+            }
+            Work::Put => {
+                state.putting.rests_until(again);
+                "Writing the ledger".to_owned()
+            }
+            Work::Status => {
+                state.writing.rests_until(again);
+                "Writing the status".to_owned()
+            }
+            Work::Event => return,
+            Work::Check { sink, version } => {
+                let what = format!("Checking sink {sink}");
+                if let Some(book) = state.sinks.get_mut(&sink) {
+                    book.checking = false;
+                    book.checked = Some(version);
+                    book.fault = Some(SinkFault {
+                        class: Misconfigured::BadValue,
+                        text: "checking it failed inside certmon; please report it".to_owned(),
+                    });
+                }
+                what
+            }
+            Work::Send { sink, intent } => {
+                // Nobody knows how far it came.
+                let failure = Failure {
+                    class: FailureClass::Ambiguous,
+                    code: None,
+                    retry_after: None,
+                };
+                self.delivered(key, &of.uid, &sink, *intent, Some(Outcome::Failed(failure)));
+                format!("Sending to sink {sink}")
+            }
+        };
+        let note = format!("{what} failed inside certmon; please report it");
+        self.publish(key, true, Reason::InternalError, "Evaluate", &note, None);
+        if let Some(state) = self.monitors.get_mut(key) {
+            state.wake_at(again);
+        }
+        self.rearm(key);
+        self.agenda.mark(key);
     }
 
     /// The monitor, if it is still the same object.
@@ -136,7 +202,7 @@ impl Engine {
         }
         state.reading.in_flight = true;
         let (cluster, reference) = (self.seams.cluster.clone(), state.reference.clone());
-        self.spawn(key, async move {
+        self.spawn(&reference.clone(), Work::Read, async move {
             let result = cluster.ledger_get(&reference).await.map(|object| object.map(Box::new));
             Done::LedgerRead(reference.key, reference.uid, result)
         });
@@ -154,8 +220,19 @@ impl Engine {
             }
             Err(ApiFailure::NewerLedger(version)) => {
                 state.reading = Attempt::default();
+                state.reading.not_before = Some(now + NEWER_AGAIN);
+                // Said once: what was said before a restart stands in status.
+                let told = state.status.iter().flat_map(|status| &status.conditions);
+                let news = state.stored != Stored::Newer
+                    && !told
+                        .into_iter()
+                        .any(|known| known.reason == Reason::LedgerUnreadable.name());
                 state.stored = Stored::Newer;
-                tracing::error!(monitor = %key, version, "the ledger is of a newer version of certmon: nothing is sent for this monitor");
+                if news {
+                    tracing::error!(monitor = %key, version, "the ledger is of a newer certmon: nothing is sent for this monitor");
+                    let note = format!("Nothing is told: {NEWER_LEDGER}");
+                    self.publish(key, true, Reason::LedgerUnreadable, "Notify", &note, None);
+                }
             }
             Err(failure) => {
                 let at = backoff(&mut state.reading, &failure, &key.to_string(), now);
@@ -165,7 +242,7 @@ impl Engine {
                 return;
             }
         }
-        self.dirty.insert(key.clone());
+        self.agenda.urge(key);
     }
 
     /// Writes the ledger, if it isn't what it should be. An empty one is only written where a message needs its uid.
@@ -192,7 +269,7 @@ impl Engine {
             Stored::Unread | Stored::Missing | Stored::Newer => None,
         };
         let (cluster, reference, book) = (self.seams.cluster.clone(), state.reference.clone(), state.book.clone());
-        self.spawn(key, async move {
+        self.spawn(&reference.clone(), Work::Put, async move {
             let result = cluster
                 .ledger_put(&reference, &book, expected.as_deref())
                 .await
@@ -211,14 +288,14 @@ impl Engine {
                 state.stored = Stored::Object(Box::new(object));
                 let transitions = std::mem::take(&mut state.transitions);
                 self.publish_transitions(key, &transitions);
-                self.dirty.insert(key.clone());
+                self.agenda.urge(key);
             }
             // Somebody else wrote it, or made or deleted it: read it afresh, and decide afresh.
             Err(ApiFailure::Conflict | ApiFailure::NotFound) => {
                 state.putting = Attempt::default();
                 state.stored = Stored::Unread;
                 state.transitions.clear();
-                self.dirty.insert(key.clone());
+                self.agenda.urge(key);
             }
             Err(failure) => {
                 let at = backoff(&mut state.putting, &failure, &key.to_string(), now);
@@ -256,7 +333,7 @@ impl Engine {
         state.recent_writes.push(now);
         let (cluster, reference) = (self.seams.cluster.clone(), state.reference.clone());
         self.metrics.status_writes.inc();
-        self.spawn(key, async move {
+        self.spawn(&reference.clone(), Work::Status, async move {
             let result = cluster.status_apply(&reference, &status).await;
             Done::StatusApplied(reference.key, reference.uid, Box::new(status), result)
         });
@@ -275,7 +352,7 @@ impl Engine {
             Ok(()) => {
                 state.back = state.writing.works().then_some(now).or(state.back);
                 state.status = Some(status);
-                self.dirty.insert(key.clone());
+                self.agenda.urge(key);
             }
             // The monitor is gone; its Deleted event is on its way.
             Err(ApiFailure::NotFound) => state.writing = Attempt::default(),
@@ -291,14 +368,7 @@ impl Engine {
                 tracing::warn!(monitor = %key, %failure, "the status can't be written; trying again");
                 if refused && first {
                     let note = format!("The API server refuses this monitor's status: {failure}");
-                    self.publish(
-                        key,
-                        true,
-                        certmon_core::reason::Reason::InvalidSpec,
-                        "Configure",
-                        &note,
-                        None,
-                    );
+                    self.publish(key, true, Reason::InvalidSpec, "Configure", &note, None);
                     self.metrics.invalid_objects.inc();
                 }
             }
@@ -310,7 +380,7 @@ impl Engine {
         &mut self,
         key: &Key,
         warning: bool,
-        reason: certmon_core::reason::Reason,
+        reason: Reason,
         action: &'static str,
         note: &str,
         related: Option<(&'static str, String)>,
@@ -332,7 +402,7 @@ impl Engine {
             related,
         };
         let (cluster, reference) = (self.seams.cluster.clone(), state.reference.clone());
-        self.spawn(key, async move {
+        self.spawn(&reference.clone(), Work::Event, async move {
             if let Err(failure) = cluster.event(&reference, &note).await {
                 tracing::debug!(monitor = %reference.key, %failure, reason = note.reason, "an Event was lost");
             }
@@ -342,12 +412,14 @@ impl Engine {
 
     /// Arms the monitor's timer for its next wake.
     pub(super) fn rearm(&mut self, key: &Key) {
-        let Some(state) = self.monitors.get(key) else { return };
-        let wake = state.wake;
-        self.timers.retain(|(_, of)| of != key);
-        if let Some(wake) = wake {
-            self.timers.insert((wake, key.clone()));
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
+        let before = std::mem::replace(&mut state.armed, state.wake);
+        if before != state.armed {
+            before.map(|at| self.timers.remove(&(at, key.clone())));
         }
+        self.timers.extend(state.armed.map(|at| (at, key.clone())));
     }
 }
 

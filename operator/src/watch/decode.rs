@@ -5,13 +5,14 @@ use crate::{
     cluster::Key,
     world::{Ingress, IngressAddress, IngressTls, Labels, Monitor, Seen, SinkSecretVersion, TrustObject, Wanted},
 };
-use certmon_core::place::Host;
+use certmon_core::{place::Host, trust::Anchors};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
+use zeroize::Zeroizing;
 
 /// The most of an annotation's value that is kept, in characters.
 const TOKEN: usize = 256;
@@ -244,11 +245,10 @@ impl Decode for TrustDecode {
             .unwrap_or_default()
             .into_iter()
             .map(|(key, text)| (key, decode(&text)));
-        // A private key beside a CA never stays: only what can be a certificate is kept.
+        // A private key beside a CA, or behind it, doesn't stay: only certificates are kept.
         let values = plain
             .chain(binary)
-            .filter(|(key, _)| !(matches!(self, Self::Secret) && &**key == "tls.key"))
-            .map(|(key, bytes)| (key, Arc::from(bytes)))
+            .map(|(key, bytes)| (key, Arc::new(Anchors::from_pem(&Zeroizing::new(bytes)))))
             .collect();
         Some(Seen::Trust(TrustObject {
             key: object.metadata.key(),
@@ -272,5 +272,37 @@ impl Decode for SinkSecretDecode {
             key: metadata.key(),
             version,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+
+    #[test]
+    fn of_a_secret_that_is_trusted_only_certificates_are_kept() {
+        let ca = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap();
+        let both = format!("{}{}", ca.cert.pem(), ca.signing_key.serialize_pem());
+        let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let json = serde_json::json!({
+            "metadata": { "namespace": "shop", "name": "ca", "uid": "u" },
+            "data": { "ca.crt": base64(&both), "tls.key": base64(&ca.signing_key.serialize_pem()), "token": base64("canary") },
+        });
+        let seen = TrustDecode::Secret.object(json.to_string().as_bytes(), &Wanted::default());
+        let Some(Seen::Trust(object)) = seen else {
+            panic!("{seen:?}")
+        };
+        let held: Vec<(&str, bool)> = object
+            .values
+            .iter()
+            .map(|(key, value)| (&**key, value.is_empty()))
+            .collect();
+        assert_eq!(held, [("ca.crt", false), ("tls.key", true), ("token", true)]);
+        let text = format!("{object:?}");
+        assert!(
+            !text.contains("canary") && !text.contains(&format!("{:?}", ca.signing_key.serialize_der())),
+            "{text}"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Wanted;
 use crate::cluster::Key;
-use certmon_core::{observation::StoredValue, place::Host};
+use certmon_core::{observation::StoredValue, place::Host, trust::Anchors};
 use certmon_crd::{CertificateMonitorSpec, CertificateMonitorStatus};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -145,13 +145,13 @@ impl IngressAddress {
     }
 }
 
-/// The values of a ConfigMap or a Secret that a trust reference names: by key, the certificates' bytes as written.
+/// What a ConfigMap or a Secret that a trust reference names holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustObject {
     /// Namespace and name.
     pub key: Key,
-    /// The values, by key.
-    pub values: BTreeMap<Box<str>, Arc<[u8]>>,
+    /// The certificates under each key; whatever else stands there is not kept.
+    pub values: BTreeMap<Box<str>, Arc<Anchors>>,
 }
 
 /// A sink's Secret, of which only this is watched.

@@ -97,6 +97,13 @@ pub(super) fn texts(reason: Reason) -> Texts {
             "Mend what the message names. To try at once: kubectl -n NAMESPACE annotate certmon MONITOR \
              certmon.dev/test-requested-at=\"$(date +%s)\" --overwrite",
         ),
+        Reason::LedgerUnreadable => (
+            "The monitor's AlertLedger was written by a newer certmon: what was told isn't known, so nothing is \
+             told. Status and Events go on.",
+            "certmon was rolled back to an older version.",
+            "Install the newer version again. Or delete the ledger (kubectl -n NAMESPACE delete alertledger \
+             MONITOR): within ten minutes all that is open is told once more.",
+        ),
         Reason::NewGeneration => (
             "The spec has changed and isn't taken up yet.",
             "Somebody edited the monitor.",
