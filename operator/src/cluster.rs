@@ -107,6 +107,15 @@ pub struct EventNote {
     pub note: String,
     /// The object that it is about, in the monitor's namespace: kind and name.
     pub related: Option<(&'static str, String)>,
+    /// It is published on that object too, for those who look there.
+    pub mirrored: Option<Mirrored>,
+}
+
+/// The object that an Event is published on beside the monitor is [`EventNote::related`]; this is what else its reference needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirrored {
+    /// The object's uid, by which `kubectl describe` finds its Events; of a Secret, whose Events it doesn't show, none is known.
+    pub uid: Option<Box<str>>,
 }
 
 /// The seam.

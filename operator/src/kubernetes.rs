@@ -22,7 +22,7 @@ use kube::{
     core::Request,
 };
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -186,6 +186,43 @@ fn is_refusal(failure: &ApiFailure, status: &CertificateMonitorStatus) -> bool {
     }
 }
 
+impl Kubernetes {
+    async fn create_event(
+        &self,
+        monitor: &MonitorRef,
+        note: &EventNote,
+        regarding: &Value,
+        related: Option<&Value>,
+    ) -> Result<(), ApiFailure> {
+        let number = self.events.fetch_add(1, Ordering::Relaxed);
+        // Not built from the object's name, which may be too long for it.
+        let hash = certmon_core::hash::ShortHash::of(&[self.identity.as_bytes(), monitor.uid.as_bytes()]);
+        let micros = note.at.timestamp_micros();
+        let mut event = json!({
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": format!("certmon-{hash}.{micros:x}.{number:x}"), "namespace": monitor.key.namespace},
+            "eventTime": MicroTime(Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH)),
+            "reportingController": CONTROLLER,
+            "reportingInstance": self.identity.chars().take(128).collect::<String>(),
+            "type": if note.warning { "Warning" } else { "Normal" },
+            "reason": note.reason,
+            "action": note.action,
+            "note": note.note,
+            "regarding": regarding,
+        });
+        if let (Some(related), Some(event)) = (related, event.as_object_mut()) {
+            event.insert("related".to_owned(), related.clone());
+        }
+        let body = serde_json::to_vec(&event).map_err(|_| ApiFailure::Invalid("an Event".to_owned()))?;
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", monitor.key.namespace);
+        let request = Request::new(path)
+            .create(&PostParams::default(), body)
+            .map_err(|_| ApiFailure::Invalid("an Event".to_owned()))?;
+        call(self.client.request_text(request)).await.map(|_| ())
+    }
+}
+
 impl Cluster for Kubernetes {
     fn ledger_get<'a>(&'a self, monitor: &'a MonitorRef) -> BoxFuture<'a, Result<Option<LedgerObject>, ApiFailure>> {
         async move {
@@ -280,43 +317,29 @@ impl Cluster for Kubernetes {
 
     fn event<'a>(&'a self, monitor: &'a MonitorRef, note: &'a EventNote) -> BoxFuture<'a, Result<(), ApiFailure>> {
         async move {
-            let number = self.events.fetch_add(1, Ordering::Relaxed);
-            // Not built from the object's name, which may be too long for it.
-            let hash = certmon_core::hash::ShortHash::of(&[self.identity.as_bytes(), monitor.uid.as_bytes()]);
-            let micros = note.at.timestamp_micros();
-            let time = MicroTime(Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH));
+            let on_monitor = json!({
+                "apiVersion": format!("{GROUP}/{VERSION}"),
+                "kind": "CertificateMonitor",
+                "namespace": monitor.key.namespace,
+                "name": monitor.key.name,
+                "uid": monitor.uid,
+            });
             let related = note.related.as_ref().map(|(kind, name)| {
-                let api_version = if *kind == "Ingress" { "networking.k8s.io/v1" } else { "v1" };
+                let api_version = if *kind == "Ingress" {
+                    "networking.k8s.io/v1"
+                } else {
+                    "v1"
+                };
                 json!({"apiVersion": api_version, "kind": kind, "namespace": monitor.key.namespace, "name": name})
             });
-            let mut event = json!({
-                "apiVersion": "events.k8s.io/v1",
-                "kind": "Event",
-                "metadata": {"name": format!("certmon-{hash}.{micros:x}.{number:x}"), "namespace": monitor.key.namespace},
-                "eventTime": time,
-                "reportingController": CONTROLLER,
-                "reportingInstance": self.identity.chars().take(128).collect::<String>(),
-                "type": if note.warning { "Warning" } else { "Normal" },
-                "reason": note.reason,
-                "action": note.action,
-                "note": note.note,
-                "regarding": {
-                    "apiVersion": format!("{GROUP}/{VERSION}"),
-                    "kind": "CertificateMonitor",
-                    "namespace": monitor.key.namespace,
-                    "name": monitor.key.name,
-                    "uid": monitor.uid,
-                },
-            });
-            if let (Some(related), Some(event)) = (related, event.as_object_mut()) {
-                event.insert("related".to_owned(), related);
+            self.create_event(monitor, note, &on_monitor, related.as_ref()).await?;
+            let Some((mirrored, mut object)) = note.mirrored.as_ref().zip(related) else {
+                return Ok(());
+            };
+            if let (Some(uid), Some(object)) = (&mirrored.uid, object.as_object_mut()) {
+                object.insert("uid".to_owned(), json!(uid));
             }
-            let body = serde_json::to_vec(&event).map_err(|_| ApiFailure::Invalid("an Event".to_owned()))?;
-            let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", monitor.key.namespace);
-            let request = Request::new(path)
-                .create(&PostParams::default(), body)
-                .map_err(|_| ApiFailure::Invalid("an Event".to_owned()))?;
-            call(self.client.request_text(request)).await.map(|_| ())
+            self.create_event(monitor, note, &object, Some(&on_monitor)).await
         }
         .boxed()
     }

@@ -5,10 +5,10 @@ use super::{
     monitored::{Monitored, Stored, selection},
     pass::READY_WITHIN,
     telling::TEST_WITHIN,
-    writing::NEWER_LEDGER,
+    writing::{NEWER_LEDGER, bytes},
 };
 use crate::{
-    cluster::Key,
+    cluster::{EventNote, Key, Mirrored},
     controller::{
         hint::count,
         judge::Judged,
@@ -255,8 +255,29 @@ impl Engine {
                 Change::Opened | Change::Raised | Change::Lowered => continue,
             };
             let related = transition.place.object().map(|(kind, name)| (kind, name.to_owned()));
-            self.publish(key, warning, reason, "Evaluate", &transition.message, related);
+            // Who looks at the object learns what is wrong with it, and that it was renewed.
+            let mirrored = related.as_ref().filter(|_| reason != Reason::Resolved);
+            let mirrored = mirrored.map(|(kind, name)| Mirrored {
+                uid: self.uid_of(&key.namespace, kind, name),
+            });
+            let note = EventNote {
+                at: now,
+                warning,
+                reason: reason.name().to_owned(),
+                action: "Evaluate",
+                note: bytes(&transition.message, 1024),
+                related,
+                mirrored,
+            };
+            self.publish_note(key, note);
         }
+    }
+
+    fn uid_of(&self, namespace: &str, kind: &str, name: &str) -> Option<Box<str>> {
+        let mut ingresses = self.world.ingresses(namespace).filter(|_| kind == "Ingress");
+        ingresses
+            .find(|ingress| *ingress.key.name == *name)
+            .map(|ingress| ingress.uid.clone())
     }
 
     /// The Events about what is selected, and about what can't be read.

@@ -385,22 +385,27 @@ impl Engine {
         note: &str,
         related: Option<(&'static str, String)>,
     ) {
-        let now = self.now();
-        let Some(state) = self.monitors.get_mut(key) else {
-            return;
-        };
-        if !state.events.take(now) {
-            self.metrics.dropped_events.inc();
-            return;
-        }
         let note = EventNote {
-            at: now,
+            at: self.now(),
             warning,
             reason: reason.name().to_owned(),
             action,
             note: bytes(note, 1024),
             related,
+            mirrored: None,
         };
+        self.publish_note(key, note);
+    }
+
+    /// [`Self::publish`] of an Event that is made already.
+    pub(super) fn publish_note(&mut self, key: &Key, note: EventNote) {
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
+        if !state.events.take(note.at) {
+            self.metrics.dropped_events.inc();
+            return;
+        }
         let (cluster, reference) = (self.seams.cluster.clone(), state.reference.clone());
         self.spawn(&reference.clone(), Work::Event, async move {
             if let Err(failure) = cluster.event(&reference, &note).await {
@@ -424,7 +429,7 @@ impl Engine {
 }
 
 /// Cuts at a character, so that no more than `most` bytes are left, `…` included.
-fn bytes(text: &str, most: usize) -> String {
+pub(super) fn bytes(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();
     }

@@ -101,6 +101,28 @@ async fn what_is_served_is_compared_with_what_is_stored() -> Result<()> {
 }
 
 #[tokio::test]
+async fn who_describes_the_ingress_sees_what_is_wrong_with_it() -> Result<()> {
+    let authority = Authority::new("Story CA")?;
+    let server = TlsServer::start(&authority.issue(&Leaf::for_names(["other.example.com"]))?).await?;
+    let stage = Stage::set("mirrored", |operator| {
+        operator.egress_policy(egress_policy([server.port()]))
+    })
+    .await?;
+    let stored = authority.issue(&Leaf::for_names([HOST]))?;
+    stage
+        .apply(&[
+            tls_secret(&stored.secret("shop-tls")),
+            ingress("web", HOST, "shop-tls"),
+            watching(),
+        ])
+        .await?;
+    answers_at(&stage, "web", &[server.port()]).await?;
+    let told = ["HostnameMismatch", "other.example.com"];
+    stage.shows(&["describe", "ingress", "web"], &told).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_ingress_without_address_and_secret_heals_as_they_come() -> Result<()> {
     let authority = Authority::new("Story CA")?;
     let identity = authority.issue(&Leaf::for_names([HOST]))?;

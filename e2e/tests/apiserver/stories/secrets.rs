@@ -34,6 +34,9 @@ async fn a_secret_that_expires_in_three_days_is_seen_in_get_describe_and_events(
         .await?;
     stage.shows(&["get", "certmon"], &["AllValid"]).await?;
     stage.shows(&["events", "--for", "certmon/shop"], &["Renewed"]).await?;
+    // Who looks at the Secret sees the same.
+    let told = ["ExpiryCritical", "Renewed"];
+    stage.shows(&["events", "--for", "secret/checkout-tls"], &told).await?;
     Ok(())
 }
 
