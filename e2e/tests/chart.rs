@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 
-use certmon_e2e::{Binaries, Helm, Release, repository};
+use certmon_e2e::{Binaries, Helm, OperatorBuilder, Release, repository};
 use serde_json::{Value, json};
 
 static CHART: LazyLock<PathBuf> = LazyLock::new(Helm::chart);
@@ -286,7 +286,7 @@ fn flags_follow_the_values() {
             "--cluster-name=arn:aws:eks:eu-central-1:111122223333:cluster/prod",
             "--smtp-helo=certmon.example.com",
             "--dns-server=[fd00::a]:53",
-            "--something-new=1",
+            "--kubeconfig=/etc/other/kubeconfig",
         ]
     );
 }
@@ -343,6 +343,40 @@ fn the_policy_file_says_what_the_values_say() {
         policy(&["--values", &fixture("everything.yaml")]),
         values["egressPolicy"]
     );
+}
+
+/// The program reads its flags and the policy before it looks for a cluster: one that misses nothing but its kubeconfig
+/// has taken both.
+#[tokio::test]
+async fn the_program_takes_the_flags_and_the_policy_of_good_values() {
+    let without_cluster = async |policy: &str, arguments: &[String]| {
+        let mut builder = OperatorBuilder::new(Path::new("/no/such/kubeconfig")).egress_policy(policy);
+        for argument in arguments {
+            let (flag, value) = argument.split_once('=').expect("a flag has a value");
+            // What the harness says itself.
+            if !["--listen", "--egress-policy", "--log-format", "--kubeconfig"].contains(&flag) {
+                builder = builder.arg(flag, value);
+            }
+        }
+        let mut operator = builder.start().expect("a binary: cargo build -p certmon");
+        let ended = operator.exit().await.expect("it ends without a cluster");
+        assert!(!ended.success());
+        operator.log()
+    };
+    for file in files(CHART.join("tests/good")) {
+        let objects = rendered(&["--values", file.to_str().expect("the path is UTF-8")]);
+        let policy = only(&objects, "ConfigMap")["data"]["egress.yaml"]
+            .as_str()
+            .expect("a file");
+        let said = without_cluster(policy, &arguments(&objects)[1..]).await;
+        assert!(
+            said.contains("--kubeconfig /no/such/kubeconfig can't be read"),
+            "{}: {said}",
+            file.display()
+        );
+    }
+    let said = without_cluster("limits: {probes: 64}", &[]).await;
+    assert!(said.contains("unknown field `probes`"), "{said}");
 }
 
 #[test]

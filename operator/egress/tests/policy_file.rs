@@ -50,6 +50,17 @@ limits:
     assert_eq!(limits.burst_per_namespace.get(), 20);
 }
 
+/// What the page shows is read, and its limits, which it calls the defaults, are.
+#[test]
+fn the_whole_file_of_the_documentation_is_read() {
+    let page = include_str!("../../../docs/egress-policy.md");
+    let (_, rest) = page.split_once("```yaml\n").unwrap();
+    let (file, _) = rest.split_once("```").unwrap();
+    let policy = Policy::parse(file, "egress.yaml").unwrap();
+    assert_ne!(policy, Policy::default());
+    assert_eq!(policy.limits(), Limits::default());
+}
+
 #[test]
 fn what_is_wrong_is_said_with_file_line_and_cause() {
     for (text, line, cause) in [
