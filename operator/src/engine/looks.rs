@@ -4,7 +4,10 @@ use super::{Engine, QUARANTINE, writing::Done};
 use crate::cluster::Key;
 use certmon_core::{place::Place, reason::Reason, target::DialTarget};
 use chrono::{DateTime, Utc};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 /// Looks in flight, of all namespaces and of one: a namespace can't take more than its share. The sockets have bounds of
 /// their own, in the egress policy; these keep the queue in front of them short and fair.
@@ -141,9 +144,7 @@ impl Engine {
             self.tasks.spawn(async move {
                 use futures::FutureExt;
                 let began = tokio::time::Instant::now();
-                let look = std::panic::AssertUnwindSafe(probe.look(target.clone()))
-                    .catch_unwind()
-                    .await;
+                let look = AssertUnwindSafe(probe.look(target.clone())).catch_unwind().await;
                 duration.observe(began.elapsed().as_secs_f64());
                 match look {
                     Ok(look) => Done::Looked {
@@ -160,21 +161,29 @@ impl Engine {
     /// A look came back: each place that dials this target takes it in, and its monitor is gone over.
     pub(super) fn looked(&mut self, target: &DialTarget, look: &certmon_core::target::Look, at: DateTime<Utc>) {
         for (key, place) in self.looks.ended(target) {
-            self.record_look(&key, &place, target, look, at);
+            // What the peer served is parsed in there.
+            let taken = catch_unwind(AssertUnwindSafe(|| self.record_look(&key, &place, target, look, at)));
+            if taken.is_err() {
+                self.look_failed_inside(&key, &place, target);
+            }
             self.agenda.mark(&key);
         }
     }
 
-    /// A look panicked: whom it concerns is told so, and the target is looked at again in a while.
+    /// A look panicked.
     pub(super) fn look_panicked(&mut self, target: &DialTarget) {
-        self.metrics.panics.inc();
-        tracing::error!("a look panicked; this is a fault of certmon's, please report it");
-        let again = self.now() + QUARANTINE;
         for (key, place) in self.looks.ended(target) {
-            self.looks.subscribe(&key, &place, target, again);
-            let note = format!("Looking at {} failed inside certmon; please report it", place.title());
-            self.publish(&key, true, Reason::InternalError, "Probe", &note, None);
+            self.look_failed_inside(&key, &place, target);
             self.agenda.mark(&key);
         }
+    }
+
+    /// Looking panicked, or taking in what was seen: whom it concerns is told so, and the target is looked at again in a while.
+    fn look_failed_inside(&mut self, key: &Key, place: &Place, target: &DialTarget) {
+        self.metrics.panics.inc();
+        tracing::error!(monitor = %key, %place, "a look panicked; this is a fault of certmon's, please report it");
+        self.looks.subscribe(key, place, target, self.now() + QUARANTINE);
+        let note = format!("Looking at {} failed inside certmon; please report it", place.title());
+        self.publish(key, true, Reason::InternalError, "Probe", &note, None);
     }
 }

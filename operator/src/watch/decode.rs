@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::{
     collections::BTreeMap,
+    panic::catch_unwind,
     sync::{Arc, Mutex, PoisonError},
 };
 use zeroize::Zeroizing;
@@ -245,10 +246,16 @@ impl Decode for TrustDecode {
             .unwrap_or_default()
             .into_iter()
             .map(|(key, text)| (key, decode(&text)));
-        // A private key beside a CA, or behind it, doesn't stay: only certificates are kept.
+        // A private key beside a CA, or behind it, doesn't stay: only certificates are kept. A panic of a parser leaves none.
+        let anchors = |bytes: &Zeroizing<Vec<u8>>| {
+            catch_unwind(|| Anchors::from_pem(bytes)).unwrap_or_else(|_| {
+                tracing::error!("reading a certificate panicked; this is a fault of certmon's, please report it");
+                Anchors::default()
+            })
+        };
         let values = plain
             .chain(binary)
-            .map(|(key, bytes)| (key, Arc::new(Anchors::from_pem(&Zeroizing::new(bytes)))))
+            .map(|(key, bytes)| (key, Arc::new(anchors(&Zeroizing::new(bytes)))))
             .collect();
         Some(Seen::Trust(TrustObject {
             key: object.metadata.key(),
