@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// With this much of it, a clock that writes would show.
+/// With this much of it, whatever writes every few seconds would show. Longer stretches are shown by the time-lapse (days, in
+/// paused time) and by `make bench`.
 const QUIET: Duration = Duration::from_secs(10);
 
 #[tokio::test]
@@ -92,7 +93,8 @@ fn granted(rules: &[Value]) -> BTreeSet<String> {
     rules.iter().flat_map(of_rule).collect()
 }
 
-/// Everything that a monitor can ask of the API server; returns what was asked, refused requests as errors.
+/// Monitors that make use of every right of the chart; returns what was asked and what is granted. A request that was refused is
+/// an error.
 async fn a_full_day(cluster: &Cluster) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
     let audit = cluster.audit()?;
     let mark = audit.mark()?;
@@ -187,7 +189,7 @@ async fn settles(stage: &Stage, cluster: &Cluster) -> Result<()> {
         Ok(())
     })
     .await?;
-    // What was still under way at the beginning is allowed a moment; a clock that writes every minute isn't hidden by it.
+    // What was still under way at the beginning is allowed a moment.
     ensure!(
         first.elapsed() < QUIET + Duration::from_secs(15),
         "quiet only after {:?}",
