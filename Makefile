@@ -16,7 +16,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 demo: control-plane ## certmon on a real API server, shown in a minute; KEEP=1 leaves it running
-	@[ -x $${CARGO_TARGET_DIR:-target}/debug/demo ] || echo "Building certmon and the demo, 2 to 3 minutes on two cores." >&2
+	@[ -x $${CARGO_TARGET_DIR:-target}/debug/demo ] || echo "Building certmon and the demo, 3 to 5 minutes on two cores." >&2
 	cargo build --locked --package certmon --package certmon-e2e --bins
 	@CERTMON_E2E_K8S=$(K8S) cargo run --quiet --locked --package certmon-e2e --bin demo
 
