@@ -14,6 +14,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Runs the operator, in a cluster or from a laptop.
+    #[command(
+        after_help = "The egress policy's format, default ports and limits: docs/egress-policy.md in the repository."
+    )]
     Run(Box<Run>),
     /// Prints the CustomResourceDefinitions as YAML: `certmon crds | kubectl apply --server-side -f -`.
     Crds,
