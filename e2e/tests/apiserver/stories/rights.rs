@@ -93,8 +93,7 @@ fn granted(rules: &[Value]) -> BTreeSet<String> {
     rules.iter().flat_map(of_rule).collect()
 }
 
-/// Monitors that make use of every right of the chart; returns what was asked and what is granted. A request that was refused is
-/// an error.
+/// Everything that a monitor can ask of the API server; returns what was asked, refused requests as errors.
 async fn a_full_day(cluster: &Cluster) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
     let audit = cluster.audit()?;
     let mark = audit.mark()?;
