@@ -331,6 +331,56 @@ fn the_rule_of_purity_rejects() {
     assert_eq!(faults, ["a.rs:1: tokio::", "a.rs:2: ::now()", "a.rs:3: Api<"]);
 }
 
+// ---- The one door ----
+
+/// What opens a socket, or asks the system for an address.
+const SOCKETS: [&str; 8] = [
+    "TcpStream",
+    "TcpSocket",
+    "UdpSocket",
+    "UnixStream",
+    "UnixDatagram",
+    "lookup_host",
+    "ToSocketAddrs",
+    "to_socket_addrs",
+];
+
+/// The start-up, which finds the cluster's own DNS servers and the operator's own addresses.
+const MAY_OPEN_SOCKETS: [&str; 1] = ["operator/src/app.rs"];
+
+fn back_doors(sources: &[Source]) -> Faults {
+    let mut faults = Faults::new();
+    for source in sources
+        .iter()
+        .filter(|source| !MAY_OPEN_SOCKETS.contains(&source.path.as_str()))
+    {
+        for (number, line) in product_code(&source.text).lines().enumerate() {
+            let words = SOCKETS.iter().filter(|word| line.contains(**word));
+            faults.extend(words.map(|word| format!("{}:{}: {word}", source.path, number + 1)));
+        }
+    }
+    faults
+}
+
+#[test]
+fn nothing_dials_but_the_egress_crate() {
+    let others = [
+        "operator/core/src",
+        "operator/notify/src",
+        "operator/probe/src",
+        "operator/src",
+    ];
+    let others: Vec<Source> = others.into_iter().flat_map(sources).collect();
+    holds("the one door", &back_doors(&others));
+}
+
+#[test]
+fn the_rule_of_the_one_door_rejects() {
+    let text = "use tokio::net::TcpStream;\n\n#[cfg(test)]\nmod tests {\nUdpSocket\n}";
+    let faults = back_doors(&[Source::new("a.rs", text), Source::new("operator/src/app.rs", text)]);
+    assert_eq!(faults, ["a.rs:1: TcpStream"]);
+}
+
 // ---- Files ----
 
 const LONGEST: usize = 500;

@@ -356,9 +356,9 @@ pub(super) fn wanted(world: &World) -> Wanted {
     let mut wanted = Wanted::default();
     for monitor in world.monitors() {
         let Ok(spec) = &monitor.spec else { continue };
-        let Ok(parsed) = crate::controller::spec::parse(spec) else {
-            continue;
-        };
+        // One that panics is said so when it is gone over, and asks for nothing.
+        let parsed = std::panic::catch_unwind(|| crate::controller::spec::parse(spec));
+        let Ok(Ok(parsed)) = parsed else { continue };
         let namespace = &monitor.key.namespace;
         let stored_paths = parsed.trust.is_some();
         for source in &parsed.sources {
