@@ -144,8 +144,14 @@ async fn answer(request: hyper::Request<Incoming>, shared: Arc<Shared>) -> Resul
         }
         None => {}
     }
-    let (response, connection) = shared.upstream.send(&head, body).await?;
-    if let Some(verdict) = shared.verdict(&asked, Step::Answer(response.status().as_u16()))
+    // What was forwarded is answered, and the answer is seen, though the client may have left: as it is without a proxy.
+    let exchange = tokio::spawn(async move {
+        let (response, connection) = shared.upstream.send(&head, body).await?;
+        let verdict = shared.verdict(&asked, Step::Answer(response.status().as_u16()));
+        Ok::<_, Error>((response, connection, verdict))
+    });
+    let (response, connection, verdict) = exchange.await??;
+    if let Some(verdict) = verdict
         && let Some(own) = carry_out(verdict).await?
     {
         return Ok(own);
