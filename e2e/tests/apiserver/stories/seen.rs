@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use certmon_e2e::sinks::{Answer, HttpSink};
 use certmon_e2e::{Authority, Cluster, Leaf, egress_policy, tls::TlsServer, wait_for};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Everything that differs from run to run.
 const FILTERS: [(&str, &str); 13] = [
@@ -277,16 +278,78 @@ async fn there_are_thirty_problems() -> Result<()> {
         Ok(())
     })
     .await?;
-    // Which of the thirty get their Event is the budget's business.
     let describe = stage.kubectl(&["describe", "certmon", "shop"]).await?;
-    let status = describe.split("Events:").next().unwrap_or_default();
-    let get = stage.kubectl(&["get", "certmon", "-o", "wide"]).await?;
-    let shown = format!("{get}\n{status}").replace(stage.namespace.name(), "[namespace]");
+    let (status, described_events) = describe.split_once("Events:").unwrap_or((&describe, ""));
+    let get = stage.kubectl(&["get", "certmon"]).await?;
+    let wide = stage.kubectl(&["get", "certmon", "-o", "wide"]).await?;
+    let events = stage.kubectl(&["events", "--for", "certmon/shop"]).await?;
+    ensure!(described_events.matches(" Expired ").count() >= 10, "{describe}");
+    let shown = format!(
+        "$ kubectl get certmon\n{get}\n$ kubectl get certmon -o wide\n{wide}\n$ kubectl describe certmon shop\n{status}\n$ \
+         kubectl events --for certmon/shop\n{}",
+        one_of_each(&events),
+    );
+    let shown = shown.replace(stage.namespace.name(), "[namespace]");
     insta::with_settings!({ filters => FILTERS, omit_expression => true }, {
         insta::assert_snapshot!("there_are_thirty_problems", shown);
     });
+    Ok(())
+}
+
+/// Which of many get their Event is the budget's business: of those that differ in a number alone, one.
+fn one_of_each(events: &str) -> String {
+    let mut seen = BTreeSet::new();
+    for line in events.lines().skip(1) {
+        let mut words: Vec<&str> = line.split_whitespace().skip(1).collect();
+        for word in &mut words {
+            if word.starts_with("Secret/tls-") {
+                *word = "Secret/tls-[number]";
+            } else if word.starts_with("(host-") {
+                *word = "(host-[number].example.com)";
+            }
+        }
+        seen.insert(words.join(" "));
+    }
+    seen.into_iter().collect::<Vec<_>>().join("\n")
+}
+
+/// Everything as long as it may be: names, hosts, sources, sinks that fail, each in its own words.
+#[tokio::test]
+async fn a_status_of_the_longest_names_stays_below_its_bound() -> Result<()> {
+    let stage = Stage::set("longest", |operator| operator).await?;
+    let authority = Authority::new("Story CA")?;
+    let label = |number: usize| format!("{number:02}{}", "x".repeat(61));
+    let mut objects = Vec::new();
+    for number in 0..30 {
+        let name = [label(number), label(number), label(number), "y".repeat(61)].join(".");
+        objects.push(ninety_days(&authority, &name, &name, -2)?);
+    }
+    for chunk in objects.chunks(10) {
+        stage.apply(chunk).await?;
+    }
+    let sources: Vec<Value> = (0..16)
+        .map(|number| {
+            let missing = [label(number), label(number), "z".repeat(63), "z".repeat(61)].join(".");
+            json!({ "name": label(number), "secrets": { "selector": {}, "names": [missing] }, "minCertificates": 100 })
+        })
+        .collect();
+    let sinks: Vec<Value> = (0..8)
+        .map(|number| {
+            let secret = [label(number), label(number), "s".repeat(63), "s".repeat(61)].join(".");
+            json!({ "name": label(number), "slack": { "secretRef": { "name": secret } } })
+        })
+        .collect();
+    stage
+        .apply(&[monitor("shop", &json!({ "sources": sources, "sinks": sinks }))])
+        .await?;
+    let monitor = stage
+        .until("shop", "all that is wrong", |monitor| {
+            monitor.count("critical") == 30 && monitor.says("Notified", "False", "SinkMisconfigured")
+        })
+        .await?;
     let bytes = serde_json::to_vec(&monitor.0["status"])?.len();
     assert!(bytes <= 32 * 1024, "{bytes} bytes of status");
+    assert!(bytes > 8 * 1024, "only {bytes} bytes: {:#}", monitor.0["status"]);
     Ok(())
 }
 
