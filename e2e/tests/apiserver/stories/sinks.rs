@@ -275,6 +275,16 @@ async fn a_receiver_that_asks_for_a_pause_gets_it() -> Result<()> {
             monitor.says("Notified", "True", "Delivered")
         })
         .await?;
+    let metrics = stage.operator.metrics().await?;
+    for result in ["RateLimited", "delivered"] {
+        let counted = format!("certmon_notifications_total{{sink_type=\"webhook\",result=\"{result}\"}} 1");
+        assert!(metrics.contains(&counted), "{counted} in {metrics}");
+    }
+    let namespace = stage.namespace.name();
+    let last = format!(
+        "certmon_notification_last_success_timestamp_seconds{{namespace=\"{namespace}\",monitor=\"shop\",sink=\"cmdb\"}}"
+    );
+    assert!(metrics.contains(&last), "{last} in {metrics}");
     Ok(())
 }
 
