@@ -10,6 +10,11 @@ CHART = charts/certmon
 # The last state that a test saw, without the stack that it was seen from.
 export RUST_LIB_BACKTRACE = 0
 
+# Tests on a real API server mostly wait, for what the product spaces out by the minute: as many as there are cores would
+# leave those idle.
+RUST_TEST_THREADS ?= 8
+export RUST_TEST_THREADS
+
 .PHONY: help demo test test-1.37 test-1.33 bench control-plane lint lint-generated lint-chart crds fmt tools clean
 
 help: ## This list
