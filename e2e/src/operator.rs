@@ -1,5 +1,6 @@
 //! The operator as a process.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,9 @@ use crate::{get, wait_for};
 
 /// Caches are synced long before.
 const READY: Duration = Duration::from_secs(30);
+
+/// The egress policy's file, in the process's folder.
+const POLICY: &str = "egress-policy.yaml";
 
 /// What SIGTERM may take, and a little more, so that a test can tell late from never.
 const EXIT: Duration = Duration::from_secs(25);
@@ -33,7 +37,10 @@ pub fn egress_policy(ports: impl IntoIterator<Item = u16>) -> String {
 #[derive(Debug, Clone)]
 pub struct OperatorBuilder {
     kubeconfig: PathBuf,
-    args: Vec<String>,
+    /// Each with its value.
+    flags: Vec<(String, String)>,
+    dns_server: Option<String>,
+    by_environment: bool,
     environment: Vec<(String, String)>,
     egress_policy: Option<String>,
     binary: Option<PathBuf>,
@@ -44,7 +51,9 @@ impl OperatorBuilder {
     pub fn new(kubeconfig: &Path) -> Self {
         Self {
             kubeconfig: kubeconfig.to_owned(),
-            args: Vec::new(),
+            flags: Vec::new(),
+            dns_server: None,
+            by_environment: false,
             environment: Vec::new(),
             egress_policy: None,
             binary: None,
@@ -79,7 +88,21 @@ impl OperatorBuilder {
     /// Any other flag with its value.
     #[must_use]
     pub fn arg(mut self, flag: &str, value: &str) -> Self {
-        self.args.extend([flag.to_owned(), value.to_owned()]);
+        self.flags.push((flag.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// `--dns-server`; the last word counts.
+    #[must_use]
+    pub fn dns_server(mut self, address: impl Into<String>) -> Self {
+        self.dns_server = Some(address.into());
+        self
+    }
+
+    /// Not a single flag: what they would say stands in the environment, the kubeconfig in `KUBECONFIG`.
+    #[must_use]
+    pub fn by_environment(mut self) -> Self {
+        self.by_environment = true;
         self
     }
 
@@ -105,7 +128,7 @@ impl OperatorBuilder {
         let binary = self.binary.clone().map_or_else(built_binary, Ok)?;
         let folder = lifeline::folder("certmon-operator-")?;
         if let Some(text) = &self.egress_policy {
-            std::fs::write(folder.join("egress-policy.yaml"), text)?;
+            std::fs::write(folder.join(POLICY), text)?;
         }
         let listen = free_address()?;
         let process = self.spawn(&binary, &folder, listen)?;
@@ -127,18 +150,56 @@ impl OperatorBuilder {
         let mut command = Command::new(binary);
         command
             .arg("run")
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .args(["--listen", &listen.to_string(), "--log-format", "json"])
-            .args(&self.args)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdout(log.try_clone()?)
             .stderr(log);
-        if self.egress_policy.is_some() {
-            command.arg("--egress-policy").arg(folder.join("egress-policy.yaml"));
+        let flags = self.all_flags(folder, listen);
+        if self.by_environment {
+            command.envs(as_environment(flags));
+        } else {
+            command.args(flags.into_iter().flat_map(|(flag, value)| [flag, value]));
         }
         Process::start(&mut command)
     }
+
+    fn all_flags(&self, folder: &Path, listen: SocketAddr) -> Vec<(String, String)> {
+        let flag = |flag: &str, value: String| (flag.to_owned(), value);
+        let mut flags = vec![
+            flag("--kubeconfig", self.kubeconfig.display().to_string()),
+            flag("--listen", listen.to_string()),
+            flag("--log-format", "json".to_owned()),
+        ];
+        flags.extend(self.flags.iter().cloned());
+        flags.extend(
+            self.dns_server
+                .iter()
+                .map(|server| flag("--dns-server", server.clone())),
+        );
+        if self.egress_policy.is_some() {
+            flags.push(flag("--egress-policy", folder.join(POLICY).display().to_string()));
+        }
+        flags
+    }
+}
+
+/// What the same flags are in the environment. One that is said several times becomes a list.
+fn as_environment(flags: Vec<(String, String)>) -> BTreeMap<String, String> {
+    let mut environment: BTreeMap<String, String> = BTreeMap::new();
+    for (flag, value) in flags {
+        let name = match flag.as_str() {
+            "--kubeconfig" => "KUBECONFIG".to_owned(),
+            flag => format!(
+                "CERTMON_{}",
+                flag.trim_start_matches('-').replace('-', "_").to_uppercase()
+            ),
+        };
+        let entry = environment.entry(name).or_default();
+        if !entry.is_empty() {
+            entry.push(',');
+        }
+        entry.push_str(&value);
+    }
+    environment
 }
 
 /// A running operator; killed when dropped.
@@ -236,7 +297,15 @@ impl Operator {
         }
         let new = self.folder.join("egress-policy.new");
         std::fs::write(&new, text)?;
-        Ok(std::fs::rename(new, self.folder.join("egress-policy.yaml"))?)
+        Ok(std::fs::rename(new, self.folder.join(POLICY))?)
+    }
+
+    /// Takes its egress policy file away.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn remove_egress_policy(&self) -> Result<()> {
+        Ok(std::fs::remove_file(self.folder.join(POLICY))?)
     }
 
     /// Whether it has ended, and how.

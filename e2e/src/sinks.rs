@@ -5,10 +5,12 @@
 //! observer sees each [`Moment`].
 
 mod http;
+mod quoted;
 mod signature;
 mod smtp;
 
 pub use http::{Answer, HttpSink, Received};
+pub use quoted::quoted_printable;
 pub use signature::SigningKey;
 pub use smtp::{Mail, SmtpScript, SmtpSecurity, SmtpSink, Stage};
 

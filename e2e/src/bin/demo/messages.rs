@@ -1,7 +1,7 @@
 //! Messages as their readers see them.
 
 use anyhow::{Context as _, Result};
-use certmon_e2e::sinks::{Mail, Received};
+use certmon_e2e::sinks::{Mail, Received, quoted_printable};
 use serde_json::Value;
 
 /// The text of a Slack message's blocks, top to bottom.
@@ -50,27 +50,6 @@ pub(crate) fn mail(mail: &Mail) -> Result<String> {
     Ok(shown.into_iter().flatten().chain(lines).collect::<Vec<_>>().join("\n"))
 }
 
-/// RFC 2045 §6.7, as far as a well-formed text needs it.
-fn quoted_printable(text: &str) -> String {
-    let joined = text.replace("=\n", "");
-    let mut bytes = Vec::new();
-    let mut rest = joined.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        match code.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) if first == b'=' => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 /// The headers that a receiver checks, and of the body what it acts on.
 pub(crate) fn webhook(message: &Received) -> Result<String> {
     let body = message.json()?;
@@ -87,17 +66,4 @@ pub(crate) fn webhook(message: &Received) -> Result<String> {
     }
     lines.push(format!("reason: {}, counts: {}", body["reason"], body["counts"]));
     Ok(lines.join("\n"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_is_decoded_as_mail_readers_do() {
-        assert_eq!(
-            quoted_printable("1 =C2=B7 new=\n, =3D, 100 =\n%="),
-            "1 · new, =, 100 %="
-        );
-    }
 }

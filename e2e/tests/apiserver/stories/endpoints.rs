@@ -3,8 +3,9 @@
 use super::{Stage, ca_config_map, monitor, of_ninety_days};
 use anyhow::{Result, ensure};
 use certmon_e2e::tls::{BadServer, Misbehaviour, TlsServer};
-use certmon_e2e::{Authority, Leaf, egress_policy};
+use certmon_e2e::{Authority, Cluster, DnsServer, Leaf, OperatorBuilder, egress_policy};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 fn endpoint(port: u16) -> Value {
@@ -165,5 +166,89 @@ async fn a_check_that_is_asked_for_is_made_at_once_and_echoed() -> Result<()> {
         })
         .await?;
     assert!(server.connections() > before);
+    Ok(())
+}
+
+/// What was refused was never dialled, so it can't have been unreachable; once it may be, it is, and judged.
+#[tokio::test]
+async fn what_the_admin_allows_later_is_dialled_and_judged_without_a_restart() -> Result<()> {
+    let authority = Authority::new("Story CA")?;
+    let server = TlsServer::start(&authority.issue(&Leaf::for_names(["shop.example.com"]))?).await?;
+    let expired = Leaf::for_names(["shop.example.com"]).valid(of_ninety_days(-2));
+    let bad_server = TlsServer::start(&authority.issue(&expired)?).await?;
+    let ports = [server.port(), bad_server.port()];
+    let cluster = Cluster::audited().await?;
+    cluster.crds().await?;
+    let mark = cluster.audit()?.mark()?;
+    let shut = |operator: OperatorBuilder| operator.egress_policy(egress_policy([1]));
+    let stage = Stage::on(cluster, "allowed", |_rules| {}, shut).await?;
+    let spec = json!({
+        "sources": [{ "name": "inside", "endpoints": ports.map(endpoint) }],
+        "checks": { "chain": "Ignore" },
+        "probe": { "failureThreshold": 1 },
+    });
+    stage.apply(&[monitor("shop", &spec)]).await?;
+    stage
+        .until("shop", "TargetNotPermitted of both", |monitor| {
+            monitor.count("warning") == 2 && monitor.says("Healthy", "False", "TargetNotPermitted")
+        })
+        .await?;
+    assert_eq!((server.connections(), bad_server.connections()), (0, 0));
+
+    stage.operator.replace_egress_policy(&egress_policy(ports))?;
+    let monitor = stage
+        .until("shop", "what the two serve", |monitor| {
+            monitor.says("Healthy", "False", "Expired") && monitor.count("ok") == 1
+        })
+        .await?;
+    assert_eq!(monitor.problems().len(), 1, "{monitor:?}");
+    let statuses = cluster.audit()?.since(mark, |event| {
+        let object = event.object_ref.clone().unwrap_or_default();
+        event.user.username == stage.account && object.subresource == "status" && event.is_write()
+    })?;
+    assert!(!statuses.is_empty());
+    for status in statuses {
+        let text = status.request_object.unwrap_or_default().to_string();
+        assert!(!text.contains("Unreachable"), "{text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_a_name_all_addresses_are_dialled_or_the_first_as_the_spec_says() -> Result<()> {
+    let authority = Authority::new("Story CA")?;
+    let named = |left| Leaf::for_names(["shop.example.com"]).valid(of_ninety_days(left));
+    let first = TlsServer::start(&authority.issue(&named(60))?).await?;
+    let second_address = SocketAddr::new("127.0.0.2".parse()?, first.port());
+    let second = TlsServer::start_on(second_address, &authority.issue(&named(-2))?).await?;
+    let dns = DnsServer::start().await?;
+    dns.name("shop.example.com", [first.address().ip(), second_address.ip()]);
+    let stage = Stage::set("addresses", |operator| {
+        let operator = operator.dns_server(dns.address().to_string());
+        operator.egress_policy(egress_policy([first.port()]))
+    })
+    .await?;
+    let of = |addresses| {
+        json!({
+            "sources": [{ "name": "public", "endpoints": [{ "host": "shop.example.com", "port": first.port() }] }],
+            "checks": { "chain": "Ignore" },
+            "probe": { "addresses": addresses, "failureThreshold": 1 },
+        })
+    };
+    stage.apply(&[monitor("first", &of("First"))]).await?;
+    stage
+        .until("first", "AllValid", |monitor| {
+            monitor.says("Healthy", "True", "AllValid")
+        })
+        .await?;
+    assert_eq!((first.connections(), second.connections()), (1, 0));
+    stage.apply(&[monitor("all", &of("All"))]).await?;
+    let seen = stage
+        .until("all", "the worst of both", |monitor| {
+            monitor.says("Healthy", "False", "Expired")
+        })
+        .await?;
+    assert!(seen.has_problem(&["shop.example.com", "Expired"]), "{seen:?}");
+    assert_eq!((first.connections(), second.connections()), (2, 1));
     Ok(())
 }

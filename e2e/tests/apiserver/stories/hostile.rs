@@ -2,14 +2,18 @@
 //! suffers.
 
 use super::{Stage, monitor, ninety_days};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use certmon_e2e::{Authority, Cluster, Leaf, Options, repository};
-use rcgen::{CertificateParams, DnType, DnValue, KeyPair, SanType, SerialNumber, date_time_ymd};
+use futures::{StreamExt as _, TryStreamExt as _};
+use rcgen::{CertificateParams, DnType, DnValue, KeyPair, SanType, SerialNumber, SigningKey as _, date_time_ymd};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+
+/// What the process may ever hold, in MiB.
+const MOST_MEMORY: u64 = 80;
 
 /// Wherever a peer's name may stand, these may not.
 const FORBIDDEN: [char; 3] = ['\r', '\u{202e}', '\u{0}'];
@@ -37,6 +41,56 @@ fn replaced(der: &[u8], from: &[u8], to: &[u8]) -> Result<Vec<u8>> {
     let at = der.windows(from.len()).position(|window| window == from);
     let at = at.context("the bytes to replace are not there")?;
     Ok([&der[..at], to, &der[at + from.len()..]].concat())
+}
+
+/// The tag, the content and what follows of the first value in DER.
+fn first_of(der: &[u8]) -> Result<(u8, &[u8], &[u8])> {
+    let [tag, length, rest @ ..] = der else { bail!("no DER") };
+    let (length, rest) = match usize::from(*length) {
+        short @ 0..0x80 => (short, rest),
+        long => {
+            let (bytes, rest) = rest.split_at(long - 0x80);
+            (
+                bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)),
+                rest,
+            )
+        }
+    };
+    let (content, rest) = rest.split_at(length);
+    Ok((*tag, content, rest))
+}
+
+/// A SEQUENCE or another value with a tag of one byte.
+fn value_of(tag: u8, content: &[u8]) -> Result<Vec<u8>> {
+    let length = u16::try_from(content.len())?.to_be_bytes();
+    Ok([&[tag, 0x82], &length[..], content].concat())
+}
+
+/// A version 1 certificate as old devices make it: no version, no extensions, rightly signed by itself.
+fn version_one() -> Result<Vec<u8>> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(vec!["v3.example.com".to_owned()])?;
+    params.distinguished_name.push(DnType::CommonName, "v1.example.com");
+    params.not_before = date_time_ymd(2026, 1, 1);
+    params.not_after = date_time_ymd(2100, 1, 1);
+    let modern = params.self_signed(&key)?;
+    let (_, certificate, _) = first_of(modern.der())?;
+    let (_, signed, after) = first_of(certificate)?;
+    let (algorithm_tag, algorithm, _) = first_of(after)?;
+    let mut kept = Vec::new();
+    let mut rest = signed;
+    while !rest.is_empty() {
+        let (tag, content, after) = first_of(rest)?;
+        // [0] is the version, [3] are the extensions.
+        if ![0xa0, 0xa3].contains(&tag) {
+            kept.extend(value_of(tag, content)?);
+        }
+        rest = after;
+    }
+    let signed = value_of(0x30, &kept)?;
+    let signature = [&[0], &*key.sign(&signed)?].concat();
+    let parts = [signed, value_of(algorithm_tag, algorithm)?, value_of(0x03, &signature)?];
+    value_of(0x30, &parts.concat())
 }
 
 /// What stands in `tls.crt`, and whether it must be a finding.
@@ -83,6 +137,7 @@ fn inputs() -> Result<BTreeMap<&'static str, (Vec<u8>, bool)>> {
         ("crlf", (fine.replace('\n', "\r\n").into_bytes(), false)),
         ("latin-1", (latin, false)),
         ("large", (large.into_bytes(), false)),
+        ("v1", (pem(&version_one()?).into_bytes(), false)),
         (
             "v1-marked",
             (
@@ -179,12 +234,7 @@ async fn each_hostile_secret_is_one_finding_or_none_and_others_are_unaffected() 
             "metadata": { "name": name, "labels": { "hostile": "yes" } },
             "data": { "tls.crt": STANDARD.encode(certificate), "tls.key": STANDARD.encode(&key) },
         });
-        // Not by kubectl: what it would write into its annotation is too long.
-        let path = format!("/api/v1/namespaces/{}/secrets", stage.namespace.name());
-        let request = hyper::Request::post(path)
-            .header("content-type", "application/json")
-            .body(serde_json::to_vec(&secret)?)?;
-        let _created: Value = stage.namespace.client().request(request).await.context(*name)?;
+        stage.tenant(&stage.namespace).create("secrets", &secret).await?;
     }
     let choose = |value: &str| {
         let selector = json!({ "matchLabels": { "hostile": value } });
@@ -219,6 +269,17 @@ async fn each_hostile_secret_is_one_finding_or_none_and_others_are_unaffected() 
     }
     assert!(faults.is_empty(), "{faults}\n{found:#?}");
 
+    // They are read for what they say, not merely borne.
+    for (name, subject) in [("v1", "v1.example.com"), ("bmp-string", "bmp name")] {
+        let of_name = |line: &&str| {
+            line.starts_with("certmon_certificate_not_after") && line.contains(&format!("name=\"{name}\""))
+        };
+        let line = metrics
+            .lines()
+            .find(of_name)
+            .with_context(|| format!("{name} in {metrics}"))?;
+        assert!(line.contains(&format!("subject=\"{subject}\"")), "{line}");
+    }
     let events = stage.kubectl(&["get", "events", "-o", "json"]).await?;
     let status = serde_json::to_string(&seen.0["status"])?;
     for (what, text) in [
@@ -233,11 +294,80 @@ async fn each_hostile_secret_is_one_finding_or_none_and_others_are_unaffected() 
             "{what}: {text}"
         );
     }
+    let peak = peak_memory(&stage)?;
+    assert!(peak <= MOST_MEMORY, "{peak} MiB at the peak");
+    Ok(())
+}
+
+/// What the operator's process ever held, in MiB.
+fn peak_memory(stage: &Stage) -> Result<u64> {
     let memory = std::fs::read_to_string(format!("/proc/{}/status", stage.operator.id()))?;
     let peak = memory.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let peak = peak.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-    let peak = peak.context("the kernel tells the peak")? / 1024;
-    assert!(peak <= 80, "{peak} MiB at the peak");
+    Ok(peak.context("the kernel tells the peak")? / 1024)
+}
+
+#[tokio::test]
+async fn a_hundred_bad_secrets_at_once_are_a_finding_each_and_the_good_one_is_judged_as_ever() -> Result<()> {
+    const BAD: usize = 100;
+    let stage = Stage::set("hundred", |operator| operator).await?;
+    let key = Leaf::for_names(["any.example.com"]).self_signed()?.key_pem();
+    let inputs: Vec<Vec<u8>> = inputs()?
+        .into_values()
+        .filter_map(|(certificate, wrong)| wrong.then_some(certificate))
+        .collect();
+    let choose = |value: &str| {
+        let selector = json!({ "matchLabels": { "hostile": value } });
+        json!({ "sources": [{ "name": "tls", "secrets": { "selector": selector } }] })
+    };
+    let authority = Authority::new("Story CA")?;
+    let good = |left| {
+        let mut good = ninety_days(&authority, "good", "good.example.com", left)?;
+        good["metadata"]["labels"] = json!({ "hostile": "no" });
+        anyhow::Ok(good)
+    };
+    stage
+        .apply(&[
+            good(60)?,
+            monitor("bad", &choose("yes")),
+            monitor("good", &choose("no")),
+        ])
+        .await?;
+    let is_fine = |monitor: &super::Monitor| monitor.says("Healthy", "True", "AllValid");
+    stage.until("good", "AllValid", is_fine).await?;
+
+    let tenant = stage.tenant(&stage.namespace);
+    let secrets = inputs.iter().cycle().zip(0..BAD).map(|(certificate, number)| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": { "name": format!("bad-{number}"), "labels": { "hostile": "yes" } },
+            "data": { "tls.crt": STANDARD.encode(certificate), "tls.key": STANDARD.encode(&key) },
+        })
+    });
+    let creating = futures::stream::iter(secrets).map(Ok::<_, anyhow::Error>);
+    creating
+        .try_for_each_concurrent(16, async |secret| tenant.create("secrets", &secret).await)
+        .await?;
+    // Its own monitor comes after them, as the pace of its status is no matter of this story.
+    stage.apply(&[good(-1)?, monitor("bad", &choose("yes"))]).await?;
+    stage
+        .until("good", "Expired", |monitor| monitor.says("Healthy", "False", "Expired"))
+        .await?;
+    stage
+        .until("bad", "what is wrong with each", |monitor| {
+            monitor.count("warning") == BAD as u64 && monitor.count("total") == BAD as u64
+        })
+        .await?;
+    let found = findings(&stage.operator.metrics().await?);
+    for number in 0..BAD {
+        let of = found.get(&format!("bad-{number}"));
+        ensure!(
+            of.is_some_and(|of| *of == ["BadCertificateData"]),
+            "bad-{number}: {of:?}"
+        );
+    }
+    let peak = peak_memory(&stage)?;
+    assert!(peak <= MOST_MEMORY, "{peak} MiB at the peak");
     Ok(())
 }
 
@@ -310,7 +440,7 @@ async fn twenty_monitors_of_a_looser_schema_stall_and_the_good_one_goes_on() -> 
     before.kubectl().apply_object(&list(named.clone())).await?;
     cluster.crds().await?;
 
-    let stage = Stage::everywhere(&cluster, "loose").await?;
+    let stage = Stage::everywhere(&cluster, "loose", |_rules| {}, |operator| operator).await?;
     stage
         .apply(&[
             ninety_days(&Authority::new("Story CA")?, "shop-tls", "shop.example.com", 60)?,
@@ -327,7 +457,7 @@ async fn twenty_monitors_of_a_looser_schema_stall_and_the_good_one_goes_on() -> 
         let monitors: Value = serde_json::from_str(&monitors)?;
         let events = before.kubectl().run(["events", "-o", "json"]).await?;
         let events: Value = serde_json::from_str(&events)?;
-        let mut silent = Vec::new();
+        let (mut silent, mut by_status, mut by_event) = (Vec::new(), 0, 0);
         for item in monitors["items"].as_array().into_iter().flatten() {
             let name = item["metadata"]["name"].as_str().unwrap_or_default();
             let stalled = super::Monitor(item.clone()).says("Stalled", "True", "InvalidSpec");
@@ -337,6 +467,8 @@ async fn twenty_monitors_of_a_looser_schema_stall_and_the_good_one_goes_on() -> 
                     && event["involvedObject"]["name"] == name
                     && event["type"] == "Warning"
             });
+            by_status += usize::from(stalled);
+            by_event += usize::from(told && !stalled);
             if !stalled && !told {
                 silent.push(format!("{name} {}: {}", item["spec"], item["status"]));
             }
@@ -347,6 +479,10 @@ async fn twenty_monitors_of_a_looser_schema_stall_and_the_good_one_goes_on() -> 
             silent.len(),
             silent.join("\n"),
             stage.operator.log()
+        );
+        ensure!(
+            by_status > 0 && by_event > 0,
+            "{by_status} stalled, {by_event} by an Event alone: {monitors:#}"
         );
         Ok(())
     })

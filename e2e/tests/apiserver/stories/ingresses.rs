@@ -3,7 +3,7 @@
 use super::{Monitor, Stage, monitor, ninety_days, of_ninety_days, tls_secret};
 use anyhow::{Result, anyhow};
 use certmon_e2e::tls::TlsServer;
-use certmon_e2e::{Authority, Leaf, egress_policy};
+use certmon_e2e::{Authority, DnsServer, Leaf, egress_policy};
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -220,4 +220,70 @@ async fn a_stored_certificate_must_cover_the_host() -> Result<()> {
     assert!(!format!("{:?}", monitor.0).contains("plain.example.com"), "{monitor:?}");
     stage.apply(&[ninety_days(&authority, "shop-tls", HOST, 60)?]).await?;
     stage.until("shop", "AllValid", is_fine).await.map(drop)
+}
+
+/// Writes into an Ingress's status that it answers at 127.0.0.1, without a port.
+async fn answers_without_a_port(stage: &Stage, name: &str) -> Result<()> {
+    let status = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "127.0.0.1" }] } } });
+    let ingresses: Api<Ingress> = Api::namespaced(stage.namespace.client(), stage.namespace.name());
+    ingresses
+        .patch_status(name, &PatchParams::default(), &Patch::Merge(&status))
+        .await?;
+    Ok(())
+}
+
+/// Three servers, each with another end: which one was dialled is seen in the status.
+#[tokio::test]
+async fn what_is_dialled_comes_from_the_status_or_from_dns_with_the_port_of_either() -> Result<()> {
+    let authority = Authority::new("Story CA")?;
+    let ending = |left| authority.issue(&Leaf::for_names([HOST]).valid(of_ninety_days(left)));
+    let of_status = TlsServer::start(&ending(15)?).await?;
+    let of_port = TlsServer::start(&ending(3)?).await?;
+    let of_dns = TlsServer::start_on(([127, 0, 0, 2], of_port.port()).into(), &ending(-2)?).await?;
+    let dns = DnsServer::start().await?;
+    dns.name(HOST, [of_dns.address().ip()]);
+    let stage = Stage::set("connect", |operator| {
+        let operator = operator.dns_server(dns.address().to_string());
+        operator.egress_policy(egress_policy([of_status.port(), of_port.port()]))
+    })
+    .await?;
+    let connecting = |name, connect: &str| {
+        let ingresses = json!({ "targets": ["Endpoint"], "connect": connect, "port": of_port.port() });
+        let spec = json!({
+            "sources": [{ "name": "web", "ingresses": ingresses }],
+            "checks": { "chain": "Ignore" },
+            "probe": { "failureThreshold": 1 },
+        });
+        monitor(name, &spec)
+    };
+    stage.apply(&[ingress("web", HOST, "shop-tls")]).await?;
+    answers_at(&stage, "web", &[of_status.port()]).await?;
+    stage
+        .apply(&[connecting("by-status", "Status"), connecting("by-dns", "DNS")])
+        .await?;
+    let says = |finding: &'static str| move |monitor: &Monitor| monitor.says("Healthy", "False", finding);
+    stage
+        .until("by-status", "what the status's port serves", says("ExpiringSoon"))
+        .await?;
+    stage
+        .until("by-dns", "what is served where DNS leads", says("Expired"))
+        .await?;
+    assert_eq!(of_port.connections(), 0);
+
+    // An address without a port: the spec's.
+    answers_without_a_port(&stage, "web").await?;
+    stage
+        .until("by-status", "what the spec's port serves", says("ExpiryCritical"))
+        .await?;
+
+    // No address at all: what DNS says.
+    answers_at(&stage, "web", &[]).await?;
+    stage
+        .until("by-status", "what is served where DNS leads", says("Expired"))
+        .await?;
+    for server in [&of_status, &of_port, &of_dns] {
+        let names = server.server_names();
+        assert!(names.iter().all(|name| name.as_deref() == Some(HOST)), "{names:?}");
+    }
+    Ok(())
 }

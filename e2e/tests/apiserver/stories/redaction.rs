@@ -4,7 +4,7 @@ use super::{SOON, Stage, monitor, ninety_days, of_ninety_days, text_secret, tls_
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use certmon_e2e::sinks::{Answer, HttpSink, SmtpScript, SmtpSecurity, SmtpSink, Stage as SmtpStage};
+use certmon_e2e::sinks::{Answer, HttpSink, SmtpScript, SmtpSecurity, SmtpSink, Stage as SmtpStage, quoted_printable};
 use certmon_e2e::tls::{BadServer, Misbehaviour};
 use certmon_e2e::{Authority, Leaf, egress_policy};
 use serde_json::{Value, json};
@@ -138,5 +138,75 @@ async fn nothing_that_is_secret_or_a_peers_is_in_anything_that_is_said() -> Resu
         }
     }
     let _: Value = serde_json::from_str(&said["ledger"])?;
+    Ok(())
+}
+
+/// The bodies of mail: a canary in everything that is the relay's, none in what it is sent but where it belongs.
+#[tokio::test]
+async fn a_mail_says_nothing_of_how_it_was_sent() -> Result<()> {
+    let canary = |what: &str| format!("{CANARY}-{what}");
+    let relay = SmtpSink::start(SmtpSecurity::StartTls).await?;
+    relay.script(SmtpScript {
+        credentials: Some((canary("user"), canary("password"))),
+        replies: vec![
+            (SmtpStage::Greeting, format!("220 {}", canary("banner"))),
+            (SmtpStage::Auth, format!("235 2.7.0 {}", canary("auth-reply"))),
+            (
+                SmtpStage::Final,
+                format!("250 2.0.0 queued as {}", canary("final-reply")),
+            ),
+        ],
+        ..SmtpScript::default()
+    });
+    let stage = Stage::set("canary-mail", |operator| {
+        operator
+            .egress_policy(egress_policy([relay.port()]))
+            .arg("--log-level", "trace")
+    })
+    .await?;
+    let values = json!({ "host": "127.0.0.1", "port": relay.port().to_string(), "username": canary("user"),
+        "password": canary("password"), "from": "Certificates <certmon@example.com>", "ca.crt": relay.ca_pem(),
+        "unknown": canary("unknown-key") });
+    let mut secret = text_secret("smtp", "certmon.dev/smtp", &values);
+    secret["metadata"]["annotations"] = json!({ "note": canary("annotation") });
+    let spec = json!({
+        "sources": [{ "name": "tls", "secrets": {} }],
+        "sinks": [{ "name": "oncall", "email": { "to": ["oncall@example.com"], "secretRef": { "name": "smtp" } } }],
+    });
+    let mut tls = ninety_days(&Authority::new("Story CA")?, "old-tls", "old.example.com", -1)?;
+    tls["data"]["unasked"] = STANDARD.encode(canary("unasked-value")).into();
+    let key = tls["data"]["tls.key"].as_str().context("a TLS Secret has a key")?;
+    let key = String::from_utf8(STANDARD.decode(key)?)?;
+    let key = key.lines().nth(1).context("a key has data")?.to_owned();
+    stage.apply(&[secret, tls, monitor("shop", &spec)]).await?;
+    let mail = relay.wait_for_mails(1, SOON).await?.remove(0);
+    let monitor = stage
+        .until("shop", "Delivered", |monitor| {
+            monitor.says("Notified", "True", "Delivered")
+        })
+        .await?;
+    // The positive control: the relay let nobody in who didn't know the canaries.
+    assert_eq!(mail.user, Some(canary("user")));
+    let decoded = quoted_printable(&mail.data);
+    assert!(
+        decoded.contains("old.example.com") && decoded.contains("Expired"),
+        "{decoded}"
+    );
+    assert!(!decoded.contains("base64"), "a part that was not decoded: {decoded}");
+    let said = [
+        ("mail", mail.data),
+        ("decoded mail", decoded),
+        ("status", serde_json::to_string(&monitor.0["status"])?),
+        ("Events", stage.kubectl(&["get", "events", "-o", "json"]).await?),
+        ("ledger", stage.kubectl(&["get", "alertledgers", "-o", "json"]).await?),
+        ("metrics", stage.operator.metrics().await?),
+        ("log", stage.operator.log()),
+    ];
+    let encoded = STANDARD.encode(CANARY);
+    for (what, text) in said {
+        for needle in [CANARY, &encoded[..encoded.len() - 4], &key] {
+            assert!(!text.contains(needle), "{needle} in {what}: {text}");
+        }
+    }
     Ok(())
 }

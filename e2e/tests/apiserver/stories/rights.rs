@@ -3,7 +3,7 @@
 use super::{Stage, ca_config_map, monitor, ninety_days, text_secret, tls_secret};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use certmon_e2e::sinks::HttpSink;
-use certmon_e2e::{AuditEvent, Authority, Cluster, Leaf, Options, Release, egress_policy, wait_for};
+use certmon_e2e::{AuditEvent, Authority, Cluster, Leaf, OperatorBuilder, Options, Release, egress_policy, wait_for};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -41,6 +41,9 @@ async fn a_right_that_is_granted_later_heals_without_a_restart() -> Result<()> {
             monitor.says("Ready", "False", "SourceForbidden")
         })
         .await?;
+    let metrics = stage.operator.metrics().await?;
+    let counted = r#"certmon_source_errors_total{source_kind="Secret",reason="SourceForbidden"} 1"#;
+    ensure!(metrics.contains(counted), "{metrics}");
     let name = stage.account.rsplit(':').next().context("an account has a name")?;
     let more = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -93,19 +96,35 @@ fn granted(rules: &[Value]) -> BTreeSet<String> {
     rules.iter().flat_map(of_rule).collect()
 }
 
-/// Everything that a monitor can ask of the API server; returns what was asked, refused requests as errors.
-async fn a_full_day(cluster: &Cluster) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+/// How the chart is installed.
+#[derive(Debug, Clone, Copy)]
+enum Scope {
+    Namespaces,
+    Cluster,
+}
+
+/// Everything that a monitor can ask of the API server; returns what was asked and what was granted, refused requests as
+/// errors.
+async fn a_full_day(cluster: &Cluster, scope: Scope) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+    let day = async {
+        let audit = cluster.audit()?;
+        let mark = audit.mark()?;
+        let slack = HttpSink::slack().await?;
+        let mut rules = Vec::new();
+        let keep = |chart: &mut Vec<Value>| rules.clone_from(chart);
+        let with = |operator: OperatorBuilder| operator.egress_policy(egress_policy([slack.port()]));
+        let stage = match scope {
+            Scope::Namespaces => Stage::on(cluster, "audit", keep, with).await?,
+            Scope::Cluster => Stage::everywhere(cluster, "audit", keep, with).await?,
+        };
+        let used = what_is_asked(cluster, &stage, &slack, mark).await?;
+        Ok::<_, anyhow::Error>((used, granted(&rules)))
+    };
+    day.await.with_context(|| format!("{scope:?}"))
+}
+
+async fn what_is_asked(cluster: &Cluster, stage: &Stage, slack: &HttpSink, mark: u64) -> Result<BTreeSet<String>> {
     let audit = cluster.audit()?;
-    let mark = audit.mark()?;
-    let slack = HttpSink::slack().await?;
-    let mut rules = Vec::new();
-    let stage = Stage::on(
-        cluster,
-        "audit",
-        |chart| rules.clone_from(chart),
-        |operator| operator.egress_policy(egress_policy([slack.port()])),
-    )
-    .await?;
     let authority = Authority::new("Story CA")?;
     let values = json!({ "url": slack.url("/services/T0/B0/x"), "ca.crt": slack.ca_pem() });
     let leaf = Leaf::for_names(["shop.example.com"]);
@@ -155,7 +174,7 @@ async fn a_full_day(cluster: &Cluster) -> Result<(BTreeSet<String>, BTreeSet<Str
     stage
         .events(&["MonitoringStarted", "Expired", "NotificationSent"])
         .await?;
-    settles(&stage, cluster).await?;
+    settles(stage, cluster).await?;
 
     let ours = |event: &AuditEvent| event.user.username == stage.account && event.user_agent.starts_with("certmon/");
     let all = audit.since(mark, ours)?;
@@ -165,7 +184,7 @@ async fn a_full_day(cluster: &Cluster) -> Result<(BTreeSet<String>, BTreeSet<Str
         .map(|event| format!("{} {}: {}", event.verb, event.request_uri, event.code()))
         .collect();
     ensure!(refused.is_empty(), "refused: {refused:#?}");
-    Ok((all.iter().map(right).collect(), granted(&rules)))
+    Ok(all.iter().map(right).collect())
 }
 
 /// Quiet: for a stretch of time, the operator writes nothing at all, though it is alive.
@@ -209,24 +228,43 @@ async fn every_right_of_the_chart_is_used_and_none_is_missing_by_either_way_of_l
         .push("--feature-gates=WatchList=false".to_owned());
     let paged = Cluster::start(&options).await?;
     paged.crds().await?;
-    let (by_stream, by_pages) = tokio::join!(a_full_day(streamed), a_full_day(&paged));
-    let ((mut used, granted), (in_pages, _)) = (by_stream?, by_pages?);
+    // One after the other where both watch all there is.
+    let in_pages = async {
+        let of_namespaces = a_full_day(&paged, Scope::Namespaces).await?;
+        super::stage::nobody_is_left(&paged).await?;
+        Ok::<_, anyhow::Error>((of_namespaces, a_full_day(&paged, Scope::Cluster).await?))
+    };
+    let everywhere = async {
+        let (cluster, _turn) = super::stage::alone().await?;
+        a_full_day(cluster, Scope::Cluster).await
+    };
+    let (of_namespaces, of_cluster, in_pages) =
+        tokio::try_join!(a_full_day(streamed, Scope::Namespaces), everywhere, in_pages)?;
+    compare(of_namespaces, in_pages.0).context("in chosen namespaces")?;
+    compare(of_cluster, in_pages.1).context("in the whole cluster")
+}
+
+/// What was used either way is what is granted.
+fn compare(
+    (mut used, granted): (BTreeSet<String>, BTreeSet<String>),
+    (in_pages, _): (BTreeSet<String>, BTreeSet<String>),
+) -> Result<()> {
     let listed: Vec<&String> = used.iter().filter(|right| right.starts_with("list ")).collect();
     // 1.33 has streaming lists behind a gate that is off.
     if Options::from_environment()?.release == Release::Newest {
-        assert!(
+        ensure!(
             listed.is_empty(),
             "a server that streams is not asked for pages: {listed:?}"
         );
     }
-    assert!(
+    ensure!(
         in_pages.contains("list secrets") && in_pages.contains("watch secrets"),
         "{in_pages:?}"
     );
     used.extend(in_pages);
     let unused: Vec<&String> = granted.difference(&used).collect();
     let missing: Vec<&String> = used.difference(&granted).collect();
-    assert!(
+    ensure!(
         unused.is_empty() && missing.is_empty(),
         "granted and not used: {unused:?}; used and not granted: {missing:?}"
     );
