@@ -1,16 +1,21 @@
 //! What the operator may do, does, and doesn't do.
 
-use super::{Stage, ca_config_map, monitor, ninety_days, text_secret, tls_secret};
+use super::{SOON, Stage, ca_config_map, monitor, ninety_days, text_secret, tls_secret};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use certmon_e2e::sinks::HttpSink;
-use certmon_e2e::{AuditEvent, Authority, Cluster, Leaf, OperatorBuilder, Options, Release, egress_policy, wait_for};
+use certmon_e2e::{
+    AuditEvent, AuditLog, Authority, Cluster, Leaf, OperatorBuilder, Options, Release, egress_policy, wait_for,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// With this much of it, whatever writes every few seconds would show. Longer stretches are shown by the time-lapse (days, in
-/// paused time) and by `make bench`.
-const QUIET: Duration = Duration::from_secs(10);
+/// Whatever writes by the minute shows in this. Longer stretches are shown by the time-lapse (days, in paused time) and by
+/// `make bench`.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Where that was seen elsewhere, this shows that it settles.
+const MOMENT: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_right_that_is_granted_later_heals_without_a_restart() -> Result<()> {
@@ -105,7 +110,7 @@ enum Scope {
 
 /// Everything that a monitor can ask of the API server; returns what was asked and what was granted, refused requests as
 /// errors.
-async fn a_full_day(cluster: &Cluster, scope: Scope) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+async fn a_full_day(cluster: &Cluster, scope: Scope, quiet: Duration) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
     let day = async {
         let audit = cluster.audit()?;
         let mark = audit.mark()?;
@@ -117,14 +122,14 @@ async fn a_full_day(cluster: &Cluster, scope: Scope) -> Result<(BTreeSet<String>
             Scope::Namespaces => Stage::on(cluster, "audit", keep, with).await?,
             Scope::Cluster => Stage::everywhere(cluster, "audit", keep, with).await?,
         };
-        let used = what_is_asked(cluster, &stage, &slack, mark).await?;
-        Ok::<_, anyhow::Error>((used, granted(&rules)))
+        the_day_itself(&stage, &slack).await?;
+        settles(&stage, cluster, quiet).await?;
+        Ok::<_, anyhow::Error>((what_was_asked(&stage, audit, mark)?, granted(&rules)))
     };
     day.await.with_context(|| format!("{scope:?}"))
 }
 
-async fn what_is_asked(cluster: &Cluster, stage: &Stage, slack: &HttpSink, mark: u64) -> Result<BTreeSet<String>> {
-    let audit = cluster.audit()?;
+async fn the_day_itself(stage: &Stage, slack: &HttpSink) -> Result<()> {
     let authority = Authority::new("Story CA")?;
     let values = json!({ "url": slack.url("/services/T0/B0/x"), "ca.crt": slack.ca_pem() });
     let leaf = Leaf::for_names(["shop.example.com"]);
@@ -174,10 +179,13 @@ async fn what_is_asked(cluster: &Cluster, stage: &Stage, slack: &HttpSink, mark:
     stage
         .events(&["MonitoringStarted", "Expired", "NotificationSent"])
         .await?;
-    settles(stage, cluster).await?;
+    Ok(())
+}
 
+/// What the operator asked for since then.
+fn what_was_asked(stage: &Stage, audit: &AuditLog, mark: u64) -> Result<BTreeSet<String>> {
     let ours = |event: &AuditEvent| event.user.username == stage.account && event.user_agent.starts_with("certmon/");
-    let all = audit.since(mark, ours)?;
+    let all = audit.next(&mut { mark }, &stage.account, ours)?;
     let refused: Vec<String> = all
         .iter()
         .filter(|event| matches!(event.code(), 401 | 403))
@@ -188,28 +196,26 @@ async fn what_is_asked(cluster: &Cluster, stage: &Stage, slack: &HttpSink, mark:
 }
 
 /// Quiet: for a stretch of time, the operator writes nothing at all, though it is alive.
-async fn settles(stage: &Stage, cluster: &Cluster) -> Result<()> {
+async fn settles(stage: &Stage, cluster: &Cluster, quiet: Duration) -> Result<()> {
     let audit = cluster.audit()?;
-    let writes = |mark| {
-        let ours = |event: &AuditEvent| event.user.username == stage.account && event.is_write();
-        audit.since(mark, ours)
-    };
-    let mut begun = (Instant::now(), audit.mark()?);
-    let first = begun.0;
-    wait_for("a stretch without a write", Duration::from_secs(60), async || {
-        let written = writes(begun.1)?;
+    let ours = |event: &AuditEvent| event.user.username == stage.account && event.is_write();
+    let mut mark = audit.mark()?;
+    let first = Instant::now();
+    let mut begun = first;
+    wait_for("a stretch without a write", quiet + SOON, async || {
+        let written = audit.next(&mut mark, &stage.account, ours)?;
         if !written.is_empty() {
-            begun = (Instant::now(), audit.mark()?);
+            begun = Instant::now();
             let rights: Vec<String> = written.iter().map(right).collect();
             return Err(anyhow!("still written: {rights:?}"));
         }
-        ensure!(begun.0.elapsed() >= QUIET, "quiet for {:?}", begun.0.elapsed());
+        ensure!(begun.elapsed() >= quiet, "quiet for {:?}", begun.elapsed());
         Ok(())
     })
     .await?;
     // What was still under way at the beginning is allowed a moment.
     ensure!(
-        first.elapsed() < QUIET + Duration::from_secs(15),
+        first.elapsed() < quiet + Duration::from_secs(15),
         "quiet only after {:?}",
         first.elapsed()
     );
@@ -230,16 +236,16 @@ async fn every_right_of_the_chart_is_used_and_none_is_missing_by_either_way_of_l
     paged.crds().await?;
     // One after the other where both watch all there is.
     let in_pages = async {
-        let of_namespaces = a_full_day(&paged, Scope::Namespaces).await?;
+        let of_namespaces = a_full_day(&paged, Scope::Namespaces, MOMENT).await?;
         super::stage::nobody_is_left(&paged).await?;
-        Ok::<_, anyhow::Error>((of_namespaces, a_full_day(&paged, Scope::Cluster).await?))
+        Ok::<_, anyhow::Error>((of_namespaces, a_full_day(&paged, Scope::Cluster, MOMENT).await?))
     };
     let everywhere = async {
         let (cluster, _turn) = super::stage::alone().await?;
-        a_full_day(cluster, Scope::Cluster).await
+        a_full_day(cluster, Scope::Cluster, MOMENT).await
     };
     let (of_namespaces, of_cluster, in_pages) =
-        tokio::try_join!(a_full_day(streamed, Scope::Namespaces), everywhere, in_pages)?;
+        tokio::try_join!(a_full_day(streamed, Scope::Namespaces, MINUTE), everywhere, in_pages)?;
     compare(of_namespaces, in_pages.0).context("in chosen namespaces")?;
     compare(of_cluster, in_pages.1).context("in the whole cluster")
 }
