@@ -213,7 +213,15 @@ impl BadServer {
     /// # Errors
     /// When it can't listen.
     pub async fn start(misbehaviour: Misbehaviour) -> Result<Self> {
-        let (listener, address) = listen(ANY_PORT).await?;
+        Self::start_on(ANY_PORT, misbehaviour).await
+    }
+
+    /// On an address of its own: of one address only a few ports are dialled at a time.
+    ///
+    /// # Errors
+    /// When it can't listen.
+    pub async fn start_on(address: SocketAddr, misbehaviour: Misbehaviour) -> Result<Self> {
+        let (listener, address) = listen(address).await?;
         let connections = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&connections);
         let task = accept(listener, move |stream| {

@@ -102,7 +102,7 @@ fn twice(proxy: &Proxy, matching: &[Matching], verdict: &Verdict) {
 }
 
 #[tokio::test]
-async fn conflicts_errors_and_lost_answers_on_ledger_and_status_are_told_once() -> Result<()> {
+async fn conflicts_errors_lost_and_late_answers_on_ledger_and_status_are_told_once() -> Result<()> {
     let conflict = told_once_while("fault-409", |proxy| twice(proxy, &writes(), &Verdict::Status(409)));
     let broken = |hint: &'static str, code: u16| {
         told_once_while(hint, move |proxy| {
@@ -126,12 +126,17 @@ async fn conflicts_errors_and_lost_answers_on_ledger_and_status_are_told_once() 
             Some(Verdict::HangUp)
         });
     });
+    // Slower than anybody's patience with a server that works, and faster than the operator's.
+    let slow = told_once_while("fault-slow", |proxy| {
+        proxy.rule(|_request, step| (step == Step::Request).then_some(Verdict::Delay(Duration::from_secs(3))));
+    });
     tokio::try_join!(
         conflict,
         broken("fault-500", 500),
         broken("fault-503", 503),
         hung_up,
-        unheard
+        unheard,
+        slow
     )?;
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! What is dialled because a spec says so.
 
-use super::{Stage, ca_config_map, monitor, of_ninety_days};
+use super::{SOON, Stage, ca_config_map, monitor, of_ninety_days};
 use anyhow::{Result, ensure};
 use certmon_e2e::tls::{BadServer, Misbehaviour, TlsServer};
-use certmon_e2e::{Authority, Cluster, DnsServer, Leaf, OperatorBuilder, egress_policy};
+use certmon_e2e::{Authority, Cluster, DnsServer, Identity, Leaf, OperatorBuilder, egress_policy, wait_for};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -250,5 +250,72 @@ async fn of_a_name_all_addresses_are_dialled_or_the_first_as_the_spec_says() -> 
         .await?;
     assert!(seen.has_problem(&["shop.example.com", "Expired"]), "{seen:?}");
     assert_eq!((first.connections(), second.connections()), (2, 1));
+    Ok(())
+}
+
+/// A chain of so many intermediates, each below the one before it.
+fn deep(authority: &Authority, levels: usize) -> Result<Identity> {
+    let mut issuer = authority.intermediate("Level 0", of_ninety_days(80))?;
+    for level in 1..levels {
+        issuer = issuer.intermediate(&format!("Level {level}"), of_ninety_days(80))?;
+    }
+    issuer.issue(&Leaf::for_names(["shop.example.com"]).valid(of_ninety_days(60)))
+}
+
+/// While twenty say nothing, and two send more than anybody should, the good one is judged.
+#[tokio::test]
+async fn servers_that_are_silent_or_talk_too_much_make_no_other_late() -> Result<()> {
+    let authority = Authority::new("Story CA")?;
+    let good = TlsServer::start(&authority.issue(&Leaf::for_names(["shop.example.com"]))?).await?;
+    let long = TlsServer::start(&deep(&authority, 60)?).await?;
+    let too_long = TlsServer::start(&deep(&authority, 200)?).await?;
+    let mut silent = Vec::new();
+    for number in 1..=20 {
+        let address = ([127, 0, 1, number], 0).into();
+        silent.push(BadServer::start_on(address, Misbehaviour::Silent).await?);
+    }
+    let mut addresses: Vec<SocketAddr> = silent.iter().map(BadServer::address).collect();
+    addresses.extend([long.address(), too_long.address()]);
+    let ports: Vec<u16> = addresses.iter().map(SocketAddr::port).chain([good.port()]).collect();
+    let stage = Stage::set("late", |operator| operator.egress_policy(egress_policy(ports.clone()))).await?;
+    let spec = |addresses: &[SocketAddr], timeout: &str| {
+        let endpoint =
+            |at: &SocketAddr| json!({ "host": at.ip(), "port": at.port(), "serverName": "shop.example.com" });
+        let endpoints: Vec<Value> = addresses.iter().map(endpoint).collect();
+        json!({
+            "sources": [{ "name": "public", "endpoints": endpoints }],
+            "probe": { "failureThreshold": 1, "timeout": timeout },
+            "trust": { "wellKnownCACertificates": "None", "caCertificateRefs": [{ "name": "story-ca" }] },
+        })
+    };
+    let bad = monitor("bad", &spec(&addresses, "8s"));
+    stage.apply(&[ca_config_map("story-ca", &authority.pem()), bad]).await?;
+    wait_for("all of the silent ones to be called", SOON, async || {
+        let called = silent.iter().filter(|server| server.connections() > 0).count();
+        ensure!(called == silent.len(), "{called}");
+        Ok(())
+    })
+    .await?;
+    stage.apply(&[monitor("good", &spec(&[good.address()], "1s"))]).await?;
+    stage
+        .tenant(&stage.namespace)
+        .until("good", "AllValid", Duration::from_secs(5), |monitor| {
+            monitor.says("Healthy", "True", "AllValid")
+        })
+        .await?;
+    let seen = stage
+        .until("bad", "what is wrong with each", |monitor| {
+            monitor.count("warning") >= 21
+        })
+        .await?;
+    let too_long = format!("127.0.0.1:{} ", too_long.port());
+    assert!(seen.has_problem(&["Unreachable", "timed out"]), "{seen:?}");
+    let metrics = stage.operator.metrics().await?;
+    let refused = metrics.lines().any(|line| {
+        line.starts_with("certmon_certificate_finding")
+            && line.contains(too_long.trim())
+            && line.contains("Unreachable")
+    });
+    assert!(refused, "{too_long}: {metrics}");
     Ok(())
 }
