@@ -26,6 +26,8 @@ pub enum Standing {
         /// When the last look at it ended; for what is watched (a Secret), `now`.
         looked_at: DateTime<Utc>,
     },
+    /// It was dialled, and didn't answer: only that the policy refuses it isn't true any more.
+    Unanswered,
     /// It wasn't looked at since the start, or its last look failed: sightings count, their absence doesn't.
     NotLooked,
     /// It isn't the monitor's any more: what is open there ends.
@@ -255,6 +257,8 @@ impl Round<'_, '_> {
     fn end_if_untrue(&mut self, id: ShortHash, alert: Alert) {
         let (as_, message) = match (self.input.standing)(&alert.place) {
             Standing::NotLooked => return,
+            Standing::Unanswered if alert.finding.kind() != AlertKind::TargetNotPermitted => return,
+            Standing::Unanswered => (ResolvedAs::Resolved, resolution(alert.finding)),
             Standing::Gone => (ResolvedAs::NoLongerMonitored, "is no longer monitored".to_owned()),
             Standing::Judged { .. } => {
                 let present = (self.input.present)(&alert.place, alert.role);

@@ -59,6 +59,7 @@ pub struct Judged {
     present: BTreeMap<Place, Present>,
     judged_at: BTreeMap<Place, DateTime<Utc>>,
     looked_at: BTreeSet<Place>,
+    permitted: BTreeSet<Place>,
 }
 
 #[derive(Clone, Debug)]
@@ -87,10 +88,11 @@ impl Judged {
                     Standing::NotLooked
                 }
             }
-            place => self
-                .judged_at
-                .get(place)
-                .map_or(Standing::NotLooked, |at| Standing::Judged { looked_at: *at }),
+            place => match self.judged_at.get(place) {
+                Some(at) => Standing::Judged { looked_at: *at },
+                None if self.permitted.contains(place) => Standing::Unanswered,
+                None => Standing::NotLooked,
+            },
         }
     }
 
@@ -280,6 +282,8 @@ impl Judged {
         }
         if let Some(at) = dialled.judged_at() {
             self.judged_at.insert(place.clone(), at);
+        } else if dialled.is_permitted() {
+            self.permitted.insert(place.clone());
         }
         let first = dialled
             .seen()

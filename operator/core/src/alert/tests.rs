@@ -278,6 +278,21 @@ fn a_place_that_was_not_looked_at_keeps_what_is_open_and_still_gets_worse() {
 }
 
 #[test]
+fn a_place_that_was_dialled_and_does_not_answer_is_permitted_and_all_else_stays() {
+    let place = secret("web");
+    for finding in <Finding as strum::IntoEnumIterator>::iter().filter(|one| *one != Finding::LedgerOverflow) {
+        let mut world = World::told_to("team");
+        world.round(&[sighting(&place, finding, Severity::Warning, facts(1, 90 * DAY))], 0);
+        world.tell("team");
+        world.standing = Some(Standing::Unanswered);
+        world.round(&[], 10);
+        let ended = world.only().ended.as_ref().map(|ended| ended.as_);
+        let expected = (finding == Finding::TargetNotPermitted).then_some(ResolvedAs::Resolved);
+        assert_eq!(ended, expected, "{finding}");
+    }
+}
+
+#[test]
 fn the_worst_of_several_certificates_at_one_place_counts_in_any_order() {
     let place = secret("web");
     let two = [
