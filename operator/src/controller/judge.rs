@@ -57,9 +57,8 @@ pub struct Judged {
     /// Why less is dialled than could be, by place.
     pub less_dialled: BTreeMap<Place, DialProblem>,
     present: BTreeMap<Place, Present>,
-    judged_at: BTreeMap<Place, DateTime<Utc>>,
+    standings: BTreeMap<Place, Standing>,
     looked_at: BTreeSet<Place>,
-    permitted: BTreeSet<Place>,
 }
 
 #[derive(Clone, Debug)]
@@ -88,11 +87,7 @@ impl Judged {
                     Standing::NotLooked
                 }
             }
-            place => match self.judged_at.get(place) {
-                Some(at) => Standing::Judged { looked_at: *at },
-                None if self.permitted.contains(place) => Standing::Unanswered,
-                None => Standing::NotLooked,
-            },
+            place => self.standings.get(place).copied().unwrap_or(Standing::NotLooked),
         }
     }
 
@@ -119,7 +114,7 @@ pub fn judge(mut judging: Judging<'_>, parsed: &Parsed, resolved: &Resolved, now
     for (place, watched) in &resolved.places {
         if contained(|| judged.place(&mut judging, place, watched, parsed, now)).is_none() {
             judged.unseen(place);
-            judged.judged_at.remove(place);
+            judged.standings.remove(place);
             judged.panicked.insert(place.clone());
         }
     }
@@ -242,7 +237,8 @@ impl Judged {
         self.sightings
             .extend(assess_stored(place, value, expected, &parsed.policy, now));
         self.next(assess::next_change_stored(value, expected, &parsed.policy, now));
-        self.judged_at.insert(place.clone(), now);
+        self.standings
+            .insert(place.clone(), Standing::Judged { looked_at: now });
         self.present.insert(place.clone(), Present::Stored(value.clone()));
         self.counts(place, value.content.leaf().map(|leaf| leaf_of(leaf)), true);
     }
@@ -255,7 +251,8 @@ impl Judged {
             &parsed.policy,
             now,
         ));
-        self.judged_at.insert(place.clone(), now);
+        self.standings
+            .insert(place.clone(), Standing::Judged { looked_at: now });
         self.counts(place, None, true);
     }
 
@@ -280,10 +277,10 @@ impl Judged {
         if let Some(problem) = dialled.problems().next() {
             self.less_dialled.insert(place.clone(), problem);
         }
-        if let Some(at) = dialled.judged_at() {
-            self.judged_at.insert(place.clone(), at);
+        if let Some(looked_at) = dialled.judged_at() {
+            self.standings.insert(place.clone(), Standing::Judged { looked_at });
         } else if dialled.is_permitted() {
-            self.permitted.insert(place.clone());
+            self.standings.insert(place.clone(), Standing::Unanswered);
         }
         let first = dialled
             .seen()
@@ -317,7 +314,8 @@ impl Judged {
             &parsed.policy,
             now,
         ));
-        self.judged_at.insert(place.clone(), now);
+        self.standings
+            .insert(place.clone(), Standing::Judged { looked_at: now });
         self.looked_at.insert(place.clone());
         self.present.insert(place.clone(), Present::Stored(value.clone()));
         // It is counted where it is stored.
