@@ -391,10 +391,11 @@ impl Dialled {
         self.refused
     }
 
-    /// The last look dialled every address that it knew of, whatever came of it: the policy refuses nothing here.
+    /// The last look of this process, where it isn't [`Self::judged_at`]; and whether it dialled and was refused nothing.
     #[must_use]
-    pub fn is_permitted(&self) -> bool {
-        self.permitted
+    pub fn unanswered(&self) -> Option<(DateTime<Utc>, bool)> {
+        let last = self.base.filter(|_| self.looked && self.judged_at().is_none());
+        last.map(|at| (at, self.permitted))
     }
 
     /// What doesn't answer: which address or name, why, and the failures in a row that made it so.

@@ -237,8 +237,8 @@ impl Judged {
         self.sightings
             .extend(assess_stored(place, value, expected, &parsed.policy, now));
         self.next(assess::next_change_stored(value, expected, &parsed.policy, now));
-        self.standings
-            .insert(place.clone(), Standing::Judged { looked_at: now });
+        let unjudged = expected.path == Some(PathVerdict::NotJudged);
+        self.standings.insert(place.clone(), judged(now, unjudged, parsed));
         self.present.insert(place.clone(), Present::Stored(value.clone()));
         self.counts(place, value.content.leaf().map(|leaf| leaf_of(leaf)), true);
     }
@@ -277,10 +277,11 @@ impl Judged {
         if let Some(problem) = dialled.problems().next() {
             self.less_dialled.insert(place.clone(), problem);
         }
-        if let Some(looked_at) = dialled.judged_at() {
-            self.standings.insert(place.clone(), Standing::Judged { looked_at });
-        } else if dialled.is_permitted() {
-            self.standings.insert(place.clone(), Standing::Unanswered);
+        let unjudged = dialled.served().any(|(_, one)| one.path == PathVerdict::NotJudged);
+        let unanswered = |(looked_at, permitted)| Standing::Unanswered { looked_at, permitted };
+        let answered = dialled.judged_at().map(|at| judged(at, unjudged, parsed));
+        if let Some(standing) = answered.or_else(|| dialled.unanswered().map(unanswered)) {
+            self.standings.insert(place.clone(), standing);
         }
         let first = dialled
             .seen()
@@ -353,6 +354,14 @@ impl Judged {
         let all = checked + resolved.unchecked as usize;
         self.sightings
             .extend(assess_limit(&Place::Monitor, all, checked, policy, now));
+    }
+}
+
+/// A place that was looked at. Where a path is asked for and nobody can say whom to trust, what was known of it stays.
+fn judged(looked_at: DateTime<Utc>, unjudged: bool, parsed: &Parsed) -> Standing {
+    match unjudged && parsed.policy.checks.chain.is_some() {
+        true => Standing::WithoutTrust { looked_at },
+        false => Standing::Judged { looked_at },
     }
 }
 

@@ -200,34 +200,41 @@ fn a_refusal_is_no_attempt() {
 }
 
 #[test]
-fn a_place_is_permitted_once_a_look_dials_it_and_refuses_nothing() {
+fn a_look_that_failed_is_one_too_and_says_whether_the_policy_refuses() {
     let leaf = leaf("a.example");
     let (good, bad) = (look(&[(ONE, Ok(&leaf))]), look(&[(ONE, Err(ProbeFailure::Refused))]));
     let half = Look {
         refused: 1,
         ..good.clone()
     };
-    for (what, looks, permitted, still_refused) in [
-        ("never looked at", vec![], false, false),
-        ("refused", vec![refused()], false, true),
-        ("one address of two", vec![half], false, true),
-        ("it answers", vec![refused(), good], true, false),
-        ("it doesn't answer", vec![refused(), bad.clone()], true, false),
+    for (what, looks, permitted) in [
+        ("never looked at", vec![], None),
+        ("it answers", vec![refused(), good.clone()], None),
+        ("one address of two", vec![half], None),
+        ("refused", vec![refused()], Some(false)),
+        ("refused again", vec![bad.clone(), refused()], Some(false)),
+        ("it doesn't answer", vec![refused(), bad.clone()], Some(true)),
         (
             "nobody knows",
             vec![refused(), unresolved(ProbeFailure::NoRecord)],
-            false,
-            false,
+            Some(false),
         ),
-        ("refused again", vec![bad, refused()], false, true),
+        (
+            "it answers again, once",
+            vec![bad.clone(), bad.clone(), bad, good],
+            Some(true),
+        ),
     ] {
         let mut place = Place::new();
         for one in &looks {
             place.look(one);
         }
-        let is = (place.dialled.is_permitted(), place.dialled.is_refused());
-        assert_eq!(is, (permitted, still_refused), "{what}");
+        let expected = permitted.map(|permitted| (place.now, permitted));
+        assert_eq!(place.dialled.unanswered(), expected, "{what}");
     }
+    // What the ledger remembers is no look.
+    let restored = Dialled::restore(&BTreeMap::new(), &BTreeMap::new(), true, day(1));
+    assert_eq!((restored.looked_at(), restored.unanswered()), (Some(day(1)), None));
 }
 
 #[test]
