@@ -79,3 +79,60 @@ async fn ready(State(facts): State<Facts>) -> impl IntoResponse {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{DateTime, TimeDelta, Utc};
+    use std::sync::Mutex;
+
+    /// A clock that stands still until it is moved.
+    struct Still(Mutex<DateTime<Utc>>);
+
+    impl Clock for Still {
+        fn now(&self) -> DateTime<Utc> {
+            *self.0.lock().expect("nobody panics")
+        }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_stops_turning_is_not_healthy() {
+        let start = DateTime::from_timestamp(1_800_000_000, 0).expect("an instant");
+        let clock = Arc::new(Still(Mutex::new(start)));
+        let facts = Facts {
+            metrics: Metrics::new(),
+            clock: clock.clone(),
+        };
+        let healthy = async |after: i64| {
+            *clock.0.lock().expect("nobody panics") = start + TimeDelta::seconds(after);
+            healthy(State(facts.clone())).await.into_response().status()
+        };
+        assert_eq!(healthy(0).await, StatusCode::OK, "it hasn't begun");
+        facts.metrics.progress(start);
+        assert_eq!(healthy(STUCK_SECONDS - 1).await, StatusCode::OK);
+        assert_eq!(healthy(STUCK_SECONDS).await, StatusCode::SERVICE_UNAVAILABLE);
+        // It turns again.
+        facts.metrics.progress(start + TimeDelta::seconds(STUCK_SECONDS));
+        assert_eq!(healthy(STUCK_SECONDS).await, StatusCode::OK);
+        // The clock is set back: that is no standstill.
+        assert_eq!(healthy(-3600).await, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn it_is_ready_once_everything_was_listed_and_stays_so() {
+        let facts = Facts {
+            metrics: Metrics::new(),
+            clock: Arc::new(Still(Mutex::new(DateTime::UNIX_EPOCH))),
+        };
+        let ready = async || ready(State(facts.clone())).await.into_response().status();
+        assert_eq!(ready().await, StatusCode::SERVICE_UNAVAILABLE);
+        facts.metrics.synced(true);
+        assert_eq!(ready().await, StatusCode::OK);
+        facts.metrics.synced(false);
+        assert_eq!(
+            ready().await,
+            StatusCode::OK,
+            "an API server that is away is no reason to be restarted"
+        );
+    }
+}

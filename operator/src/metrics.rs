@@ -267,7 +267,7 @@ impl Metrics {
     }
 
     /// A watch stopped working.
-    pub(crate) fn source_failed(&self, source_kind: &'static str, reason: Reason) {
+    pub fn source_failed(&self, source_kind: &'static str, reason: Reason) {
         let labels = SourceLabels {
             source_kind,
             reason: reason.name(),
@@ -288,14 +288,7 @@ impl Metrics {
     }
 
     /// A delivery ended.
-    pub(crate) fn delivered(
-        &self,
-        sink_type: &'static str,
-        outcome: &Outcome,
-        key: &Key,
-        sink: &str,
-        now: DateTime<Utc>,
-    ) {
+    pub fn delivered(&self, sink_type: &'static str, outcome: &Outcome, key: &Key, sink: &str, now: DateTime<Utc>) {
         let result = match outcome {
             Outcome::Delivered { .. } => "delivered".to_owned(),
             Outcome::Failed(failure) => Reason::from(failure.class).name().to_owned(),

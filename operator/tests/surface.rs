@@ -2,9 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't read what it tests has failed")]
 
-use certmon::metrics::Metrics;
-use certmon_core::reason::Reason;
-use std::process::{Command, Output};
+use certmon::{cluster::Key, metrics::Metrics};
+use certmon_core::{
+    delivery::{Failure, FailureClass, Outcome},
+    reason::Reason,
+};
+use chrono::DateTime;
+use std::{
+    collections::BTreeMap,
+    process::{Command, Output},
+};
 use strum::IntoEnumIterator;
 
 /// The program with an environment of its own: a variable of ours would show in `--help`.
@@ -108,7 +115,29 @@ fn a_flag_that_is_none_is_refused_with_the_way_out() {
 
 #[test]
 fn the_metrics_have_the_names_that_are_committed() {
-    let text = Metrics::new().encode().unwrap();
+    let metrics = Metrics::new();
+    // A family with labels shows when it has something to count.
+    metrics.source_failed("Secret", Reason::SourceForbidden);
+    let delivered = Outcome::Delivered {
+        thread: BTreeMap::new(),
+        rejected_recipients: 0,
+    };
+    let refused = Outcome::Failed(Failure {
+        class: FailureClass::Connect,
+        code: None,
+        retry_after: None,
+    });
+    let (key, now) = (Key::new("shop", "shop"), DateTime::UNIX_EPOCH);
+    metrics.delivered("slack", &delivered, &key, "team", now);
+    metrics.delivered("webhook", &refused, &key, "hook", now);
+    let text = metrics.encode().unwrap();
+    for line in [
+        "certmon_source_errors_total{source_kind=\"Secret\",reason=\"SourceForbidden\"} 1",
+        "certmon_notifications_total{sink_type=\"slack\",result=\"delivered\"} 1",
+        "certmon_notifications_total{sink_type=\"webhook\",result=\"DeliveryFailed\"} 1",
+    ] {
+        assert!(text.lines().any(|known| known == line), "no {line} in\n{text}");
+    }
     let named: Vec<&str> = text.lines().filter(|line| line.starts_with('#')).collect();
     insta::assert_snapshot!("metrics", named.join("\n"));
 }

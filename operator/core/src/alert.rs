@@ -1,5 +1,7 @@
 //! From findings to alerts: what opens, gets worse, gets better and ends.
 
+mod words;
+
 use crate::{
     certificate::Fingerprint,
     finding::{AlertKind, Facts, Finding, Hold, Severity, Sighting},
@@ -7,13 +9,13 @@ use crate::{
     ledger::{Alert, Ended, Ledger, Said, alert_id},
     message::{ResolvedAs, sentence},
     place::{Place, Role},
-    text::PeerText,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
 };
+use words::{renewal, resolution};
 
 /// How long a held finding must last before it is told.
 pub const GRACE: TimeDelta = TimeDelta::minutes(10);
@@ -26,10 +28,33 @@ pub enum Standing {
         /// When the last look at it ended; for what is watched (a Secret), `now`.
         looked_at: DateTime<Utc>,
     },
-    /// It wasn't looked at since the start, or its last look failed: sightings count, their absence doesn't.
+    /// As [`Self::Judged`], but nobody can say now whom to trust: that no issuer is found wanting says nothing.
+    WithoutTrust {
+        /// As above.
+        looked_at: DateTime<Utc>,
+    },
+    /// Its last look failed: sightings count, their absence doesn't. That it can't be reached is confirmed by it.
+    Unanswered {
+        /// When it ended.
+        looked_at: DateTime<Utc>,
+        /// It dialled, and the policy refused nothing: that isn't true any more.
+        permitted: bool,
+    },
+    /// It wasn't looked at since the start: sightings count, their absence doesn't.
     NotLooked,
     /// It isn't the monitor's any more: what is open there ends.
     Gone,
+}
+
+impl Standing {
+    fn looked_at(self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Judged { looked_at } | Self::WithoutTrust { looked_at } | Self::Unanswered { looked_at, .. } => {
+                Some(looked_at)
+            }
+            Self::NotLooked | Self::Gone => None,
+        }
+    }
 }
 
 /// One round's input.
@@ -207,11 +232,15 @@ impl Round<'_, '_> {
         let first = seen.map_or(self.now, |seen| seen.min(self.now));
         let due = first.checked_add_signed(GRACE).unwrap_or(DateTime::<Utc>::MAX_UTC);
         let in_grace = hold != Hold::No && self.now < due;
-        let unconfirmed = hold == Hold::GraceAndLook
-            && !matches!((self.input.standing)(&sighting.place), Standing::Judged { looked_at } if looked_at >= due);
+        let standing = (self.input.standing)(&sighting.place);
+        let looked = standing.looked_at().is_some_and(|at| at >= due);
+        let failed = matches!(standing, Standing::Unanswered { .. });
+        let confirmed = looked && (!failed || sighting.finding.kind() == AlertKind::Reach);
+        let unconfirmed = hold == Hold::GraceAndLook && !confirmed;
         if in_grace {
             self.next = Some(self.next.map_or(due, |next| next.min(due)));
-        } else if unconfirmed {
+        } else if unconfirmed && !looked {
+            // Once: a look that failed is followed by the next in its turn.
             self.looks.insert(sighting.place.clone());
         }
         if in_grace || unconfirmed {
@@ -255,8 +284,15 @@ impl Round<'_, '_> {
     fn end_if_untrue(&mut self, id: ShortHash, alert: Alert) {
         let (as_, message) = match (self.input.standing)(&alert.place) {
             Standing::NotLooked => return,
+            Standing::Unanswered { permitted, .. } => {
+                if !permitted || alert.finding.kind() != AlertKind::TargetNotPermitted {
+                    return;
+                }
+                (ResolvedAs::Resolved, resolution(alert.finding))
+            }
+            Standing::WithoutTrust { .. } if is_of_issuers(alert.finding.kind()) => return,
             Standing::Gone => (ResolvedAs::NoLongerMonitored, "is no longer monitored".to_owned()),
-            Standing::Judged { .. } => {
+            Standing::Judged { .. } | Standing::WithoutTrust { .. } => {
                 let present = (self.input.present)(&alert.place, alert.role);
                 let fingerprint = present.as_ref().and_then(|facts| facts.fingerprint);
                 let same = fingerprint.is_some() && fingerprint == self.of(&alert);
@@ -427,6 +463,11 @@ impl Transition {
     }
 }
 
+/// Whether an alert is about a path to whom the monitor trusts.
+fn is_of_issuers(kind: AlertKind) -> bool {
+    matches!(kind, AlertKind::UntrustedIssuer | AlertKind::IncompleteChain)
+}
+
 /// Whether another certificate ends an alert by itself: what is about reaching a place, or about the data there, isn't
 /// renewed.
 fn is_of_certificate(kind: AlertKind) -> bool {
@@ -449,39 +490,6 @@ fn is_of_certificate(kind: AlertKind) -> bool {
         | AlertKind::TooFewCertificates
         | AlertKind::LimitExceeded
         | AlertKind::LedgerOverflow => false,
-    }
-}
-
-fn renewal(old: Option<&PeerText>, new: &Facts) -> String {
-    let short = |text: &PeerText| text.as_str().chars().take(64).collect::<String>();
-    let mut text = "has a new certificate".to_owned();
-    if let Some(serial) = &new.serial {
-        text.push_str(&format!(", serial {}", short(serial)));
-        if let Some(old) = old {
-            text.push_str(&format!(" (was {})", short(old)));
-        }
-    }
-    if let Some(end) = new.not_after {
-        text.push_str(&format!(", valid until {}", end.format("%Y-%m-%dT%H:%M:%SZ")));
-    }
-    if let Some(issuer) = &new.issuer {
-        text.push_str(&format!(", issued by {issuer}"));
-    }
-    text
-}
-
-fn resolution(finding: Finding) -> String {
-    match finding.kind() {
-        AlertKind::Reach => "answers again".to_owned(),
-        AlertKind::SecretMissing => "is there, with a certificate".to_owned(),
-        AlertKind::BadCertificateData => "can be read again".to_owned(),
-        AlertKind::ServedCertificateDiffers => "serves the certificate of its Secret now".to_owned(),
-        AlertKind::InconsistentServers => "serves one certificate from all addresses now".to_owned(),
-        AlertKind::TargetNotPermitted => "is permitted now".to_owned(),
-        AlertKind::TooFewCertificates => "has enough certificates again".to_owned(),
-        AlertKind::LimitExceeded => "is within its limit again".to_owned(),
-        AlertKind::LedgerOverflow => "has no more open findings than its ledger holds".to_owned(),
-        _ => format!("{finding} is not true any more"),
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Dialled {
     names: BTreeMap<Host, Counter>,
     no_address: Option<ProbeFailure>,
     refused: bool,
+    /// The last look dialled something, and the policy refused nothing.
+    permitted: bool,
     unrouted: Option<Family>,
     /// Looks in a row at which another leaf was served than this one of the Secret.
     differs: Option<(Fingerprint, u32)>,
@@ -171,6 +173,10 @@ impl Dialled {
         let (before, troubles) = (self.identity(), self.troubles());
         let mut results = permitted(look);
         self.refused = look.refused > 0 || results.len() < look.addresses.len();
+        self.permitted = !self.refused && !results.is_empty();
+        if self.refused && results.is_empty() {
+            self.break_rows();
+        }
         self.unrouted = drop_unrouted(&mut results);
         let complete = look.unresolved.is_empty() && !results.is_empty();
         if complete {
@@ -220,6 +226,14 @@ impl Dialled {
         LookOutcome {
             seen_changed: before != self.identity(),
             answered,
+        }
+    }
+
+    /// Nothing was dialled: a refusal is no attempt, and what failed before it and what fails after it is no row.
+    fn break_rows(&mut self) {
+        let addresses = self.addresses.iter_mut().map(|address| &mut address.counter);
+        for counter in addresses.chain(self.names.values_mut()) {
+            (counter.failures, counter.successes) = (0, 0);
         }
     }
 
@@ -375,6 +389,13 @@ impl Dialled {
 
     pub(crate) fn is_refused(&self) -> bool {
         self.refused
+    }
+
+    /// The last look of this process, where it isn't [`Self::judged_at`]; and whether it dialled and was refused nothing.
+    #[must_use]
+    pub fn unanswered(&self) -> Option<(DateTime<Utc>, bool)> {
+        let last = self.base.filter(|_| self.looked && self.judged_at().is_none());
+        last.map(|at| (at, self.permitted))
     }
 
     /// What doesn't answer: which address or name, why, and the failures in a row that made it so.

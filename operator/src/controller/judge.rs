@@ -57,7 +57,7 @@ pub struct Judged {
     /// Why less is dialled than could be, by place.
     pub less_dialled: BTreeMap<Place, DialProblem>,
     present: BTreeMap<Place, Present>,
-    judged_at: BTreeMap<Place, DateTime<Utc>>,
+    standings: BTreeMap<Place, Standing>,
     looked_at: BTreeSet<Place>,
 }
 
@@ -87,10 +87,7 @@ impl Judged {
                     Standing::NotLooked
                 }
             }
-            place => self
-                .judged_at
-                .get(place)
-                .map_or(Standing::NotLooked, |at| Standing::Judged { looked_at: *at }),
+            place => self.standings.get(place).copied().unwrap_or(Standing::NotLooked),
         }
     }
 
@@ -117,7 +114,7 @@ pub fn judge(mut judging: Judging<'_>, parsed: &Parsed, resolved: &Resolved, now
     for (place, watched) in &resolved.places {
         if contained(|| judged.place(&mut judging, place, watched, parsed, now)).is_none() {
             judged.unseen(place);
-            judged.judged_at.remove(place);
+            judged.standings.remove(place);
             judged.panicked.insert(place.clone());
         }
     }
@@ -240,7 +237,8 @@ impl Judged {
         self.sightings
             .extend(assess_stored(place, value, expected, &parsed.policy, now));
         self.next(assess::next_change_stored(value, expected, &parsed.policy, now));
-        self.judged_at.insert(place.clone(), now);
+        let unjudged = expected.path == Some(PathVerdict::NotJudged);
+        self.standings.insert(place.clone(), judged(now, unjudged, parsed));
         self.present.insert(place.clone(), Present::Stored(value.clone()));
         self.counts(place, value.content.leaf().map(|leaf| leaf_of(leaf)), true);
     }
@@ -253,7 +251,8 @@ impl Judged {
             &parsed.policy,
             now,
         ));
-        self.judged_at.insert(place.clone(), now);
+        self.standings
+            .insert(place.clone(), Standing::Judged { looked_at: now });
         self.counts(place, None, true);
     }
 
@@ -278,8 +277,11 @@ impl Judged {
         if let Some(problem) = dialled.problems().next() {
             self.less_dialled.insert(place.clone(), problem);
         }
-        if let Some(at) = dialled.judged_at() {
-            self.judged_at.insert(place.clone(), at);
+        let unjudged = dialled.served().any(|(_, one)| one.path == PathVerdict::NotJudged);
+        let unanswered = |(looked_at, permitted)| Standing::Unanswered { looked_at, permitted };
+        let answered = dialled.judged_at().map(|at| judged(at, unjudged, parsed));
+        if let Some(standing) = answered.or_else(|| dialled.unanswered().map(unanswered)) {
+            self.standings.insert(place.clone(), standing);
         }
         let first = dialled
             .seen()
@@ -313,7 +315,8 @@ impl Judged {
             &parsed.policy,
             now,
         ));
-        self.judged_at.insert(place.clone(), now);
+        self.standings
+            .insert(place.clone(), Standing::Judged { looked_at: now });
         self.looked_at.insert(place.clone());
         self.present.insert(place.clone(), Present::Stored(value.clone()));
         // It is counted where it is stored.
@@ -351,6 +354,14 @@ impl Judged {
         let all = checked + resolved.unchecked as usize;
         self.sightings
             .extend(assess_limit(&Place::Monitor, all, checked, policy, now));
+    }
+}
+
+/// A place that was looked at. Where a path is asked for and nobody can say whom to trust, what was known of it stays.
+fn judged(looked_at: DateTime<Utc>, unjudged: bool, parsed: &Parsed) -> Standing {
+    match unjudged && parsed.policy.checks.chain.is_some() {
+        true => Standing::WithoutTrust { looked_at },
+        false => Standing::Judged { looked_at },
     }
 }
 

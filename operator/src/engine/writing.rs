@@ -211,6 +211,8 @@ impl Engine {
     fn ledger_read(&mut self, key: &Key, uid: &str, result: Result<Option<LedgerObject>, ApiFailure>) {
         let now = self.now();
         let Some(state) = self.same(key, uid) else { return };
+        // What was decided without it, or on another one, is decided afresh.
+        state.transitions.clear();
         match result {
             Ok(object) => {
                 state.back = state.reading.works().then_some(now).or(state.back);

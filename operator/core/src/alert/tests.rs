@@ -1,4 +1,5 @@
 use super::*;
+use crate::text::PeerText;
 use crate::{ledger::SinkLedger, place::Host};
 use proptest::prelude::*;
 
@@ -275,6 +276,70 @@ fn a_place_that_was_not_looked_at_keeps_what_is_open_and_still_gets_worse() {
     assert_eq!(world.round(&[], 10).transitions, []);
     let step = world.round(&[expiry(&place, 1, 10 * DAY, 10 * DAY).unwrap()], 10 * DAY);
     assert_eq!(changes(&step), [(Change::Raised, Finding::Expired)]);
+}
+
+#[test]
+fn what_ends_where_nobody_answers_and_where_nobody_is_trusted() {
+    let place = secret("web");
+    let looked_at = at(10);
+    let unanswered = |permitted| Standing::Unanswered { looked_at, permitted };
+    for finding in <Finding as strum::IntoEnumIterator>::iter().filter(|one| *one != Finding::LedgerOverflow) {
+        let of_issuers = matches!(finding, Finding::UntrustedIssuer | Finding::IncompleteChain);
+        for (standing, ends) in [
+            (Standing::Judged { looked_at }, true),
+            (Standing::WithoutTrust { looked_at }, !of_issuers),
+            (unanswered(true), finding == Finding::TargetNotPermitted),
+            (unanswered(false), false),
+            (Standing::NotLooked, false),
+            (Standing::Gone, true),
+        ] {
+            let mut world = World::told_to("team");
+            world.present = Some(facts(2, 90 * DAY));
+            world.round(&[sighting(&place, finding, Severity::Warning, facts(1, 90 * DAY))], 0);
+            world.tell("team");
+            world.standing = Some(standing);
+            world.round(&[], 10);
+            assert_eq!(world.only().ended.is_some(), ends, "{finding} {standing:?}");
+        }
+    }
+}
+
+#[test]
+fn a_look_after_the_grace_is_asked_for_once_and_a_failed_one_confirms_that_nobody_answers() {
+    let place = secret("web");
+    let due = 600;
+    let failed = |looked_at| Standing::Unanswered {
+        looked_at: at(looked_at),
+        permitted: true,
+    };
+    let looked = |looked_at| Standing::Judged {
+        looked_at: at(looked_at),
+    };
+    let trusting_nobody = |looked_at| Standing::WithoutTrust {
+        looked_at: at(looked_at),
+    };
+    for (finding, standing, opens, asks) in [
+        (Finding::Unreachable, failed(due - 1), false, true),
+        (Finding::Unreachable, failed(due), true, false),
+        (Finding::NoAddress, failed(due), true, false),
+        (Finding::Unreachable, Standing::NotLooked, false, true),
+        (Finding::PlaceholderCertificate, looked(due - 1), false, true),
+        (Finding::PlaceholderCertificate, looked(due), true, false),
+        (Finding::PlaceholderCertificate, trusting_nobody(due), true, false),
+        // What it serves isn't known now; the next look comes in its turn.
+        (Finding::PlaceholderCertificate, failed(due), false, false),
+        (Finding::ServedCertificateDiffers, failed(due - 1), false, true),
+    ] {
+        let mut world = World::default();
+        let mut seen = sighting(&place, finding, Severity::Warning, Facts::default());
+        seen.hold = Hold::GraceAndLook;
+        world.standing = Some(failed(0));
+        assert_eq!(world.round(std::slice::from_ref(&seen), 0).next, Some(at(due)));
+        world.standing = Some(standing);
+        let step = world.round(&[seen], due + 1);
+        let found = (!step.ledger.alerts.is_empty(), step.looks.contains(&place));
+        assert_eq!(found, (opens, asks), "{finding} {standing:?}");
+    }
 }
 
 #[test]

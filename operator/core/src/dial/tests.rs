@@ -148,6 +148,95 @@ fn no_record_is_no_address_and_a_silent_resolver_is_unreachable() {
     assert_eq!(place.dialled.no_address(), None);
 }
 
+/// What the policy refuses is not named: only that something was refused.
+fn refused() -> Look {
+    Look {
+        addresses: Vec::new(),
+        unresolved: Vec::new(),
+        refused: 1,
+    }
+}
+
+#[test]
+fn a_refusal_is_no_attempt() {
+    let leaf = leaf("a.example");
+    let (good, bad) = (look(&[(ONE, Ok(&leaf))]), look(&[(ONE, Err(ProbeFailure::Refused))]));
+    let named = look(&[(ONE, Err(ProbeFailure::NotPermitted))]);
+    let (no, silent) = (refused(), unresolved(ProbeFailure::ResolverFailed));
+    for (what, looks, down) in [
+        ("refused, however often", vec![&no, &no, &no, &no], false),
+        ("refused by address", vec![&named, &named, &named, &named], false),
+        ("refused, then one failure", vec![&no, &no, &no, &bad], false),
+        ("refused, then two failures", vec![&no, &no, &no, &bad, &bad], false),
+        (
+            "refused, then three failures",
+            vec![&no, &no, &no, &bad, &bad, &bad],
+            true,
+        ),
+        ("two failures, refused, one failure", vec![&bad, &bad, &no, &bad], false),
+        (
+            "two failures to resolve, refused, one",
+            vec![&silent, &silent, &no, &silent],
+            false,
+        ),
+        ("it answered before", vec![&good, &no, &no, &no, &bad], false),
+        (
+            "it was down before, and still is",
+            vec![&bad, &bad, &bad, &no, &no],
+            true,
+        ),
+        (
+            "it was down, and answers once",
+            vec![&bad, &bad, &bad, &good, &no, &good],
+            true,
+        ),
+    ] {
+        let mut place = Place::new();
+        for one in &looks {
+            place.look(one);
+        }
+        assert_eq!(!place.down().is_empty(), down, "{what}: {:?}", place.dialled);
+    }
+}
+
+#[test]
+fn a_look_that_failed_is_one_too_and_says_whether_the_policy_refuses() {
+    let leaf = leaf("a.example");
+    let (good, bad) = (look(&[(ONE, Ok(&leaf))]), look(&[(ONE, Err(ProbeFailure::Refused))]));
+    let half = Look {
+        refused: 1,
+        ..good.clone()
+    };
+    for (what, looks, permitted) in [
+        ("never looked at", vec![], None),
+        ("it answers", vec![refused(), good.clone()], None),
+        ("one address of two", vec![half], None),
+        ("refused", vec![refused()], Some(false)),
+        ("refused again", vec![bad.clone(), refused()], Some(false)),
+        ("it doesn't answer", vec![refused(), bad.clone()], Some(true)),
+        (
+            "nobody knows",
+            vec![refused(), unresolved(ProbeFailure::NoRecord)],
+            Some(false),
+        ),
+        (
+            "it answers again, once",
+            vec![bad.clone(), bad.clone(), bad, good],
+            Some(true),
+        ),
+    ] {
+        let mut place = Place::new();
+        for one in &looks {
+            place.look(one);
+        }
+        let expected = permitted.map(|permitted| (place.now, permitted));
+        assert_eq!(place.dialled.unanswered(), expected, "{what}");
+    }
+    // What the ledger remembers is no look.
+    let restored = Dialled::restore(&BTreeMap::new(), &BTreeMap::new(), true, day(1));
+    assert_eq!((restored.looked_at(), restored.unanswered()), (Some(day(1)), None));
+}
+
 #[test]
 fn no_route_for_a_whole_family_is_no_failure() {
     let leaf = leaf("a.example");

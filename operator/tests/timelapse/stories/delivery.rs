@@ -48,7 +48,6 @@ and not what was true yesterday.",
     })
     .quiet(day(1) + hours(1), day(3))
     .end(day(4))
-    .in_doubt_when_killed()
     .tell();
 }
 

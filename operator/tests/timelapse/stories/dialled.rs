@@ -196,3 +196,58 @@ sinks:
     .quiet(day(5) + hours(21), day(9))
     .tell();
 }
+
+#[test]
+fn refused_then_permitted() {
+    Story::new(
+        "refused_then_permitted",
+        "An endpoint's address is refused by the egress policy: that is told at once. Then the admin permits it. The first
+look that dials ends that, whatever it comes to; refusals were no attempts, so that a server that is a minute late is not
+called unreachable.",
+    )
+    .at(minutes(0), "a monitor of one endpoint, which the policy refuses", |stage| {
+        stage.servers.resolve("www.example.com", &[WWW]);
+        stage.servers.set(WWW, Serves::NotPermitted);
+        stage.monitor(ENDPOINT);
+    })
+    .quiet(minutes(5), hours(20))
+    .at(day(1), "the admin permits it; nobody listens there yet", |stage| {
+        stage.servers.set(WWW, Serves::Fails(ProbeFailure::Refused));
+        stage.api.policy_changed();
+    })
+    .at(day(1) + minutes(1), "the server is started", |stage| up(stage, 0, 90))
+    .quiet(day(1) + hours(1), day(10))
+    .at(day(10), "the admin takes it back", |stage| {
+        stage.servers.set(WWW, Serves::NotPermitted);
+        stage.api.policy_changed();
+    })
+    .end(day(10) + hours(2))
+    .tell();
+}
+
+#[test]
+fn never_reached() {
+    Story::new(
+        "never_reached",
+        "Nobody has ever listened at an endpoint. That may be somebody's work in progress: it stands in status soon, and is
+told when it has lasted for ten minutes and one more look has found it so. Then it is looked at in its turn, and no more often.",
+    )
+    .at(minutes(0), "a monitor of one endpoint", |stage| {
+        stage.servers.resolve("www.example.com", &[WWW]);
+        stage.monitor(ENDPOINT);
+    })
+    .quiet(hours(1), hours(20))
+    .at(day(1), "the server is started", |stage| up(stage, 0, 90))
+    .quiet(day(1) + hours(1), day(5))
+    .tell();
+}
+
+#[test]
+fn never_resolved() {
+    Story::new("never_resolved", "As never_reached, of a name that has no record.")
+        .at(minutes(0), "a monitor of one endpoint", |stage| stage.monitor(ENDPOINT))
+        .quiet(hours(1), hours(20))
+        .at(day(1), "the name gets its record", |stage| up(stage, 0, 90))
+        .quiet(day(1) + hours(1), day(5))
+        .tell();
+}

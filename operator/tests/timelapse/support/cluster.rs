@@ -7,14 +7,14 @@ use super::{
 };
 use certmon::{
     cluster::{ApiFailure, Cluster, EventNote, Key, LedgerObject, MonitorRef},
-    world::{Ingress, Monitor, Seen, Wanted, WatchId, WatchState, WorldEvent},
+    world::{Ingress, Monitor, Seen, TrustKind, TrustObject, Wanted, WatchId, WatchState, WorldEvent},
 };
-use certmon_core::ledger::Ledger;
+use certmon_core::{ledger::Ledger, trust::Anchors};
 use certmon_crd::{CertificateMonitorSpec, CertificateMonitorStatus};
 use certmon_notify::SinkSecret;
 use futures::{FutureExt, future::BoxFuture};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -45,6 +45,8 @@ pub(crate) struct Calls {
     pub(crate) events: u32,
 }
 
+type OnStatus = Box<dyn Fn(&Key) + Send>;
+
 /// One process's watches.
 struct Watcher {
     events: mpsc::Sender<WorldEvent>,
@@ -60,6 +62,10 @@ struct State {
     away: bool,
     /// The right to list Secrets is missing.
     forbidden: bool,
+    /// Ledgers whose schema is newer than the program.
+    newer: BTreeSet<Key>,
+    /// Called before each write of a status.
+    on_status: Option<OnStatus>,
     faults: VecDeque<Fault>,
     calls: Calls,
     violations: Vec<String>,
@@ -214,6 +220,51 @@ impl Api {
                 watched.then_some(event).into_iter().collect()
             });
         });
+    }
+
+    /// Makes or changes a ConfigMap with a `ca.crt`; `None` deletes it.
+    pub(crate) fn config_map(&self, key: &Key, ca: Option<&[u8]>) {
+        self.with(|state| {
+            let id = WatchId::Trust(TrustKind::ConfigMap, key.clone());
+            let event = if let Some(ca) = ca {
+                let object = TrustObject {
+                    key: key.clone(),
+                    values: BTreeMap::from([("ca.crt".into(), Arc::new(Anchors::from_pem(ca)))]),
+                };
+                state.objects.config_maps.insert(key.clone(), object.clone());
+                WorldEvent::Applied(id.clone(), Seen::Trust(object))
+            } else {
+                state.objects.config_maps.remove(key);
+                WorldEvent::Deleted(id.clone(), key.clone())
+            };
+            state.emit(|_, wanted| {
+                let watched = wanted.watches().contains(&id);
+                watched.then(|| event.clone()).into_iter().collect()
+            });
+        });
+    }
+
+    /// The admin has changed the egress policy.
+    pub(crate) fn policy_changed(&self) {
+        self.with(|state| state.emit(|_, _| vec![WorldEvent::EgressPolicy]));
+    }
+
+    /// The ledger is of a newer version of the operator.
+    pub(crate) fn newer_ledger(&self, key: &Key) {
+        self.with(|state| state.newer.insert(key.clone()));
+    }
+
+    /// The ledger is deleted.
+    pub(crate) fn delete_ledger(&self, key: &Key) {
+        self.with(|state| {
+            state.newer.remove(key);
+            state.ledgers.remove(key);
+        });
+    }
+
+    /// What happens before each write of a status.
+    pub(crate) fn on_status(&self, call: impl Fn(&Key) + Send + 'static) {
+        self.with(|state| state.on_status = Some(Box::new(call)));
     }
 
     /// The server goes away: nothing is answered, and no watch says anything.
@@ -371,6 +422,10 @@ impl State {
         ledger: &Ledger,
         expected: Option<&LedgerObject>,
     ) -> Result<LedgerObject, ApiFailure> {
+        if self.newer.contains(&monitor.key) {
+            self.violations
+                .push("a ledger of a newer version was overwritten".to_owned());
+        }
         let json = serde_json::to_vec(ledger).map_err(|error| ApiFailure::Invalid(error.to_string()))?;
         let ledger: Ledger = serde_json::from_slice(&json).map_err(|error| ApiFailure::Invalid(error.to_string()))?;
         let mut object = match (self.ledgers.get(&monitor.key), expected) {
@@ -402,8 +457,13 @@ impl State {
 
 impl Cluster for Api {
     fn ledger_get<'a>(&'a self, monitor: &'a MonitorRef) -> BoxFuture<'a, Result<Option<LedgerObject>, ApiFailure>> {
-        self.call(READ, |state| Ok(state.ledgers.get(&monitor.key).cloned()))
-            .boxed()
+        self.call(READ, |state| {
+            if state.newer.contains(&monitor.key) {
+                return Err(ApiFailure::NewerLedger(99));
+            }
+            Ok(state.ledgers.get(&monitor.key).cloned())
+        })
+        .boxed()
     }
 
     fn ledger_put<'a>(
@@ -434,7 +494,12 @@ impl Cluster for Api {
         monitor: &'a MonitorRef,
         status: &'a CertificateMonitorStatus,
     ) -> BoxFuture<'a, Result<(), ApiFailure>> {
-        self.with(|state| state.calls.status += 1);
+        self.with(|state| {
+            state.calls.status += 1;
+            if let Some(call) = &state.on_status {
+                call(&monitor.key);
+            }
+        });
         self.call(WRITE_STATUS, |state| {
             let key = &monitor.key;
             let alone = state.watchers.len() == 1;

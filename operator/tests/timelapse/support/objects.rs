@@ -2,7 +2,9 @@
 
 use certmon::{
     cluster::Key,
-    world::{Ingress, Monitor, Seen, SinkSecretVersion, StoredSecret, Wanted, WatchId, WorldEvent},
+    world::{
+        Ingress, Monitor, Seen, SinkSecretVersion, StoredSecret, TrustKind, TrustObject, Wanted, WatchId, WorldEvent,
+    },
 };
 use certmon_core::bundle;
 use std::{collections::BTreeMap, sync::Arc};
@@ -24,7 +26,8 @@ impl SecretObject {
             .filter(|(name, _)| matches!(name.as_str(), "tls.crt" | "ca.crt"))
             .map(|(name, value)| (name.as_str(), value.as_slice()))
             .collect();
-        let read = bundle::read_secret(type_, &wanted, None, true);
+        let private_key = values.get("tls.key").map(Vec::as_slice);
+        let read = bundle::read_secret(type_, &wanted, private_key, true);
         let stored = StoredSecret {
             key: key.clone(),
             type_: type_.into(),
@@ -50,6 +53,7 @@ pub(crate) struct Objects {
     pub(crate) monitors: BTreeMap<Key, Monitor>,
     pub(crate) secrets: BTreeMap<Key, SecretObject>,
     pub(crate) ingresses: BTreeMap<Key, Ingress>,
+    pub(crate) config_maps: BTreeMap<Key, TrustObject>,
 }
 
 impl Objects {
@@ -70,7 +74,11 @@ impl Objects {
                 .filter(|(key, secret)| watches_of_secret(key, &secret.type_, wanted).contains(id))
                 .map(|(key, secret)| seen(id, key, secret))
                 .collect(),
-            WatchId::Trust(..) => vec![],
+            WatchId::Trust(TrustKind::ConfigMap, key) => {
+                let found = self.config_maps.get(key).cloned();
+                found.map(Seen::Trust).into_iter().collect()
+            }
+            WatchId::Trust(TrustKind::Secret, _) => vec![],
         }
     }
 

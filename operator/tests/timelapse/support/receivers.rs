@@ -32,6 +32,8 @@ pub(crate) enum Answer {
     BreaksOff,
     /// The message arrives, and no answer ever comes.
     Hangs,
+    /// The message arrives, and whoever delivers it panics.
+    Panics,
 }
 
 /// A message that arrived.
@@ -47,6 +49,17 @@ struct State {
     answers: BTreeMap<String, Answer>,
     arrivals: Vec<Arrival>,
     refused: BTreeMap<String, u32>,
+    /// Secrets of sinks over which a check panics, and those over which going over a monitor does.
+    panics: BTreeMap<String, Panics>,
+}
+
+/// What panics over a sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Panics {
+    /// Its check, beside the engine.
+    Check,
+    /// What the engine asks of it while it goes over a monitor.
+    Pass,
 }
 
 /// All sinks of a story.
@@ -70,6 +83,20 @@ impl Receivers {
     /// A sink answers so from now on.
     pub(crate) fn set(&self, sink: &str, answer: Answer) {
         self.with(|state| state.answers.insert(sink.to_owned(), answer));
+    }
+
+    /// Something panics over the sink that has this Secret, from now on, or nothing.
+    pub(crate) fn panic_over(&self, secret: &str, panics: Option<Panics>) {
+        self.with(|state| match panics {
+            Some(panics) => state.panics.insert(secret.to_owned(), panics),
+            None => state.panics.remove(secret),
+        });
+    }
+
+    fn panic_if(&self, kind: &SinkKind, panics: Panics) {
+        let secret = kind.secret().unwrap_or_default();
+        let due = self.with(|state| state.panics.get(secret) == Some(&panics));
+        assert!(!due, "{panics:?} of {secret} panics");
     }
 
     /// Everything that arrived, in order.
@@ -118,7 +145,11 @@ impl Sink for Receivers {
             (Some(_), Some(secret)) if secret.type_ != kind.secret_type() => fault(Misconfigured::WrongType),
             (Some(_), Some(_)) => Ok(vec![]),
         };
-        async move { checked }.boxed()
+        async move {
+            self.panic_if(kind, Panics::Check);
+            checked
+        }
+        .boxed()
     }
 
     fn deliver(&self, delivery: Delivery) -> BoxFuture<'_, Outcome> {
@@ -141,6 +172,7 @@ impl Sink for Receivers {
                 },
                 Answer::Refuses(class) => failed(class),
                 Answer::BreaksOff => failed(FailureClass::Ambiguous),
+                Answer::Panics => panic!("a delivery to {} panics", message.sink),
                 Answer::Hangs => {
                     tokio::time::sleep(LONGEST - ANSWER).await;
                     failed(FailureClass::Ambiguous)
@@ -150,7 +182,8 @@ impl Sink for Receivers {
         .boxed()
     }
 
-    fn longest_attempt(&self, _kind: &SinkKind, _attempt: u32) -> Duration {
+    fn longest_attempt(&self, kind: &SinkKind, _attempt: u32) -> Duration {
+        self.panic_if(kind, Panics::Pass);
         LONGEST
     }
 }

@@ -24,6 +24,10 @@ pub(crate) enum Serves {
     Chain(Vec<Vec<u8>>),
     /// Nothing: it fails so.
     Fails(ProbeFailure),
+    /// The egress policy refuses it.
+    NotPermitted,
+    /// Whoever looks at it panics.
+    Panics,
     /// It serves at one look and fails at the next, in turn.
     Flaps(Vec<Vec<u8>>, ProbeFailure),
 }
@@ -69,7 +73,7 @@ impl Servers {
     fn answer(&self, target: &DialTarget) -> Look {
         self.with(|state| {
             state.looks += 1;
-            let (mut addresses, mut unresolved) = (Vec::new(), Vec::new());
+            let (mut addresses, mut unresolved, mut refused) = (Vec::new(), Vec::new(), 0);
             for (host, port, _) in &target.hosts {
                 let found = match host {
                     Host::Ip(ip) => vec![*ip],
@@ -81,6 +85,11 @@ impl Servers {
                 for ip in found {
                     let result = match state.serving.get(&ip) {
                         None => Err(ProbeFailure::Refused),
+                        Some(Serves::NotPermitted) => {
+                            refused += 1;
+                            continue;
+                        }
+                        Some(Serves::Panics) => panic!("a look at {ip} panics"),
                         Some(Serves::Fails(cause)) => Err(*cause),
                         Some(Serves::Flaps(_, cause)) if state.looks.is_multiple_of(2) => Err(*cause),
                         Some(Serves::Chain(chain) | Serves::Flaps(chain, _)) => {
@@ -93,7 +102,7 @@ impl Servers {
             Look {
                 addresses,
                 unresolved,
-                refused: 0,
+                refused,
             }
         })
     }

@@ -43,6 +43,7 @@ struct Process {
     identity: String,
     engine: JoinHandle<()>,
     watches: JoinHandle<()>,
+    metrics: Arc<Metrics>,
     stop: CancellationToken,
 }
 
@@ -90,14 +91,21 @@ impl Stage {
             system_roots: system_roots(),
         };
         let stop = CancellationToken::new();
-        let engine = Engine::new(seams, settings, Metrics::new(), wanted);
+        let metrics = Metrics::new();
+        let engine = Engine::new(seams, settings, metrics.clone(), wanted);
         self.processes.push(Process {
             number: self.started,
             identity: identity.to_owned(),
             engine: tokio::spawn(engine.run(received, stop.clone())),
             watches: tokio::spawn(self.api.clone().watch(self.started, events, asked)),
+            metrics,
             stop,
         });
+    }
+
+    /// What the process that was started last counts.
+    pub(crate) fn metrics(&self) -> Arc<Metrics> {
+        self.processes.last().expect("a process runs").metrics.clone()
     }
 
     /// Kills every process, as `kill -9` does. Returns their identities.
@@ -139,10 +147,15 @@ impl Stage {
         }
     }
 
+    /// Applies a monitor of this name beside the story's.
+    pub(crate) fn another(&self, key: &Key, yaml: &str) {
+        let spec = serde_saphyr::from_str(yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
+        self.api.apply_monitor(key, spec);
+    }
+
     /// Applies the monitor.
     pub(crate) fn monitor(&self, yaml: &str) {
-        let spec = serde_saphyr::from_str(yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
-        self.api.apply_monitor(&monitor_key(), spec);
+        self.another(&monitor_key(), yaml);
     }
 
     /// Makes or renews a TLS Secret.
@@ -150,6 +163,12 @@ impl Stage {
         let values = BTreeMap::from([("tls.crt".to_owned(), certificate.pem.clone())]);
         self.api
             .apply_secret(&Key::new("shop", name), "kubernetes.io/tls", values);
+    }
+
+    /// Makes a TLS Secret of another namespace, or of unusual content.
+    pub(crate) fn secret_of(&self, key: &Key, values: &[(&str, &[u8])]) {
+        let values = values.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec()));
+        self.api.apply_secret(key, "kubernetes.io/tls", values.collect());
     }
 
     pub(crate) fn delete_secret(&self, name: &str) {

@@ -52,7 +52,6 @@ pub(crate) struct Story {
     steps: Vec<Step>,
     processes: &'static [&'static str],
     compared: Compared,
-    killed_amid: Compared,
 }
 
 /// When the operator is restarted.
@@ -100,7 +99,6 @@ impl Story {
             steps: Vec::new(),
             processes: &["pod-a"],
             compared: Compared::Messages,
-            killed_amid: Compared::Messages,
         }
     }
 
@@ -143,14 +141,7 @@ impl Story {
 
     /// With restarts, only the end is compared.
     pub(crate) fn by_its_end(mut self) -> Self {
-        (self.compared, self.killed_amid) = (Compared::End, Compared::End);
-        self
-    }
-
-    /// Where the operator is killed in the midst of a delivery, nobody knows whether the message arrived: it goes out again
-    /// before anything newer, so that only the end is compared.
-    pub(crate) fn in_doubt_when_killed(mut self) -> Self {
-        self.killed_amid = Compared::End;
+        self.compared = Compared::End;
         self
     }
 
@@ -222,12 +213,7 @@ impl Story {
         if knows(&one) != knows(&other) {
             complain("the sinks know something else in the end".to_owned());
         }
-        let compared = if restarts == Restarts::AfterEach {
-            self.killed_amid
-        } else {
-            self.compared
-        };
-        if compared == Compared::End {
+        if self.compared == Compared::End {
             return;
         }
         let gists = |heard: &BTreeMap<String, Vec<Arrival>>| -> BTreeMap<String, Vec<String>> {

@@ -166,6 +166,7 @@ impl Timeline {
             Answer::Refuses(class) => format!("fails: {}", class.text()),
             Answer::BreaksOff => "arrives, and the connection breaks".to_owned(),
             Answer::Hangs => "arrives, and no answer comes".to_owned(),
+            Answer::Panics => "arrives, and the operator panics over it".to_owned(),
         };
         let (sink, reason) = (&message.sink, message.reason);
         self.line(
