@@ -7,7 +7,7 @@ use certmon_core::{
     place::Host,
     target::{ProbeFailure, Provenance, Purpose},
 };
-use certmon_egress::{ConnectError, Denied, DialError, Egress, OwnAddresses, Policy, Request, Resolver};
+use certmon_egress::{ConnectError, Denied, DialError, Egress, MOST_READ, OwnAddresses, Policy, Request, Resolver};
 use dns::{Answer, Dns};
 use std::{
     io,
@@ -176,11 +176,11 @@ async fn on_loopback_the_operator_and_the_api_server_are_an_address_and_a_port()
     let other = Listener::on_loopback().await;
     let policy = "allow: [{namespaces: [demo], cidrs: [127.0.0.0/8], ports: [PORTS]}]"
         .replace("PORTS", &format!("{}, {}", open.port(), other.port()));
-    let egress = door(&policy, nobody());
-    egress.replace_own_addresses(OwnAddresses {
+    let own = OwnAddresses {
         operator: vec![SocketAddr::new("0.0.0.0".parse().unwrap(), open.port())],
         api_server: Vec::new(),
-    });
+    };
+    let egress = Egress::new(Policy::parse(&policy, "policy.yaml").unwrap(), own, nobody());
     for host in ["127.0.0.1", "127.0.0.7"] {
         let refused = egress
             .connect(&request("demo", host, open.port()), soon())
@@ -416,4 +416,29 @@ async fn a_namespace_has_its_burst_and_then_its_rate() {
     let before = Instant::now();
     drop(egress.turn(&other.addresses[0]).await);
     assert!(before.elapsed() < Duration::from_millis(50), "{:?}", before.elapsed());
+}
+
+#[tokio::test]
+async fn a_peer_that_never_stops_is_read_up_to_a_bound() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        while stream.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
+    });
+    let egress = door(&allowing(port), nobody());
+    let mut stream = egress
+        .connect(&request("demo", "127.0.0.1", port), soon())
+        .await
+        .unwrap();
+    let (mut read, mut bytes) = (0, vec![0; 64 * 1024]);
+    let error = loop {
+        match stream.read(&mut bytes).await {
+            Ok(more) => read += more,
+            Err(error) => break error,
+        }
+        assert!(read < 2 * MOST_READ, "{read} bytes, and no end");
+    };
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert!((MOST_READ..MOST_READ + bytes.len()).contains(&read), "{read}");
 }

@@ -8,7 +8,7 @@ use certmon_core::{
     message::MessageReason,
 };
 use certmon_notify::{Delivery, Sink};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use support::{
     Pki, assert_failed, delivery, mail, message, out_of_patience, sinks,
     smtp::{Reply, Script, Server, ordinary},
@@ -318,6 +318,74 @@ async fn lines_of_a_hostile_server_are_no_panic_and_no_flood() {
         let (outcome, told) = told(script, &["a@example.com"], &[]).await;
         assert_failed(&outcome, FailureClass::Connect, None);
         assert!(!told.has("MAIL"), "{:?}", told.commands);
+    }
+}
+
+#[tokio::test]
+async fn a_reply_without_end_ends_the_delivery_long_before_its_deadline() {
+    macro_rules! forever {
+        ($step:literal, $encrypted:literal, $reply:literal) => {{
+            fn script(step: &str, encrypted: bool) -> Reply {
+                if step.starts_with($step) && encrypted == $encrypted {
+                    Reply::Forever($reply)
+                } else {
+                    ordinary(step, encrypted)
+                }
+            }
+            script as Script
+        }};
+    }
+    let pki = Pki::new();
+    for (at, script, class) in [
+        ("CONNECT", forever!("CONNECT", false, "220-"), FailureClass::Connect),
+        ("EHLO", forever!("EHLO", false, "250-"), FailureClass::Connect),
+        ("EHLO inside", forever!("EHLO", true, "250-A B"), FailureClass::Connect),
+        ("AUTH", forever!("AUTH", true, "334-x"), FailureClass::Connect),
+        ("RCPT", forever!("RCPT", true, "250-"), FailureClass::Connect),
+        ("the end", forever!(".", true, "250-"), FailureClass::Ambiguous),
+    ] {
+        let server = Server::start(&pki, false, script).await;
+        let sinks = sinks(&[server.address]);
+        let delivery = to(&server, &pki, &["a@example.com"], &LOGIN);
+        // The deadlines are a minute and ten minutes.
+        let outcome = tokio::time::timeout(Duration::from_secs(20), sinks.deliver(delivery)).await;
+        assert_failed(&outcome.unwrap_or_else(|_| panic!("still reading: {at}")), class, None);
+    }
+}
+
+#[tokio::test]
+async fn a_reply_is_taken_up_to_its_bounds_and_each_command_has_its_own() {
+    fn long(lines: usize) -> String {
+        (1..lines).map(|n| format!("250-X{n}\r\n")).collect::<String>() + "250 END"
+    }
+    fn most(step: &str, encrypted: bool) -> Reply {
+        if step.starts_with("EHLO") && encrypted || step.starts_with("MAIL") || step.starts_with("RCPT") {
+            Reply::Say(Box::leak(long(64).into_boxed_str()))
+        } else {
+            ordinary(step, encrypted)
+        }
+    }
+    fn more(step: &str, encrypted: bool) -> Reply {
+        if step.starts_with("MAIL") {
+            Reply::Say(Box::leak(long(65).into_boxed_str()))
+        } else {
+            ordinary(step, encrypted)
+        }
+    }
+    fn wide(step: &str, encrypted: bool) -> Reply {
+        if step.starts_with("MAIL") {
+            let line = format!("250-{}\r\n", "x".repeat(4000)).repeat(5);
+            Reply::Say(Box::leak((line + "250 END").into_boxed_str()))
+        } else {
+            ordinary(step, encrypted)
+        }
+    }
+    let (outcome, _) = told(most, &["a@example.com", "b@example.com"], &[]).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    for script in [more as Script, wide] {
+        let (outcome, told) = told(script, &["a@example.com"], &[]).await;
+        assert_failed(&outcome, FailureClass::Connect, None);
+        assert!(!told.has("RCPT"), "{:?}", told.commands);
     }
 }
 
