@@ -247,7 +247,7 @@ async fn of_a_mixed_answer_only_the_permitted_addresses_remain() {
         ])
     })
     .await;
-    let egress = door("", Resolver::server(dns.address).unwrap());
+    let egress = door("{}", Resolver::server(dns.address).unwrap());
     let resolved = egress.resolve(&request("shop", "mixed.example", 443)).await.unwrap();
     let addresses: Vec<String> = resolved.addresses.iter().map(|v| v.address().to_string()).collect();
     assert_eq!(addresses, ["9.9.9.9:443", "[2620:fe::fe]:443"]);
@@ -257,7 +257,7 @@ async fn of_a_mixed_answer_only_the_permitted_addresses_remain() {
 #[tokio::test]
 async fn at_most_sixteen_addresses_of_an_answer_are_kept_and_names_are_asked_fully_qualified() {
     let dns = Dns::start(|_, _| Answer::Addresses((1..=40).map(|last| IpAddr::from([9, 9, 9, last])).collect())).await;
-    let egress = door("", Resolver::server(dns.address).unwrap());
+    let egress = door("{}", Resolver::server(dns.address).unwrap());
     let resolved = egress.resolve(&request("shop", "many", 443)).await.unwrap();
     assert_eq!(resolved.addresses.len(), 16);
     assert!(dns.asked().iter().all(|name| name == "many."), "{:?}", dns.asked());
@@ -274,7 +274,7 @@ async fn no_record_and_a_failing_resolver_are_told_apart() {
         _ => Answer::Addresses(Vec::new()),
     })
     .await;
-    let egress = door("", Resolver::server(dns.address).unwrap());
+    let egress = door("{}", Resolver::server(dns.address).unwrap());
     for (name, expected) in [
         ("nx.example", Err(Denied::NoRecord)),
         ("empty.example", Err(Denied::NoRecord)),
@@ -290,7 +290,7 @@ async fn no_record_and_a_failing_resolver_are_told_apart() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_resolver_fails_after_three_seconds() {
     let dns = Dns::start(|_, _| Answer::Silence).await;
-    let egress = door("", Resolver::server(dns.address).unwrap());
+    let egress = door("{}", Resolver::server(dns.address).unwrap());
     let start = Instant::now();
     let denied = egress.permitted(&request("shop", "silent.example", 443)).await;
     assert_eq!(denied, Err(Denied::ResolverFailed));
@@ -400,7 +400,7 @@ async fn a_namespace_that_has_its_share_waits_and_no_other_does() {
 
 #[tokio::test(start_paused = true)]
 async fn a_namespace_has_its_burst_and_then_its_rate() {
-    let egress = door("", nobody());
+    let egress = door("{}", nobody());
     let resolved = egress.resolve(&request("shop", "9.9.9.9", 443)).await.unwrap();
     let start = Instant::now();
     for turn in 1..=70 {

@@ -4,13 +4,13 @@ mod support;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use certmon_core::{
-    delivery::{FailureClass, Outcome},
+    delivery::{FailureClass, Misconfigured, Outcome},
     message::MessageReason,
 };
 use certmon_notify::{Delivery, Sink};
 use std::{collections::BTreeMap, time::Duration};
 use support::{
-    Pki, assert_failed, delivery, mail, message, out_of_patience, sinks,
+    NAMESPACE, Pki, assert_failed, delivery, mail, message, out_of_patience, sinks,
     smtp::{Reply, Script, Server, ordinary},
     thread,
 };
@@ -450,4 +450,41 @@ async fn a_line_of_one_dot_does_not_end_the_mail() {
         told.commands
     );
     assert!(told.mail.contains("\r\n..\r\n"), "a lone dot is stuffed: {}", told.mail);
+}
+
+#[test]
+fn no_proxy_of_the_environment_is_asked() {
+    support::proxies::again_with_proxies("a_mail_arrives_after_starttls_and_nothing_of_it_before");
+}
+
+#[tokio::test]
+async fn a_mail_server_that_the_policy_refuses_gets_no_connection() {
+    let pki = Pki::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("a flag");
+    let port = listener.local_addr().expect("an address").port().to_string();
+    let sinks = sinks(&[]);
+    let refused = FailureClass::Misconfigured(Misconfigured::NotPermitted);
+    for tls in ["StartTLS", "Implicit", "None"] {
+        for host in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254", "10.0.0.1"] {
+            let values = [
+                ("host", host),
+                ("port", &*port),
+                ("tls", tls),
+                ("from", "certmon@example.com"),
+                ("ca.crt", &*pki.ca_pem),
+            ];
+            let delivery = delivery(mail(&["a@example.com"]), &values);
+            let checked = sinks.check(NAMESPACE, &delivery.kind, delivery.secret.as_ref()).await;
+            let fault = checked.expect_err("it may not be dialled");
+            assert_eq!(fault.class, Misconfigured::NotPermitted);
+            assert_eq!(
+                fault.text,
+                "Secret shop/mail names an address or port that the egress policy doesn't permit; name another, or ask an admin to allow it"
+            );
+            assert_failed(&sinks.deliver(delivery).await, refused, None);
+        }
+    }
+    let came = listener.accept().map_err(|error| error.kind());
+    assert!(matches!(came, Err(std::io::ErrorKind::WouldBlock)), "{came:?}");
 }

@@ -324,3 +324,8 @@ async fn a_url_of_the_spec_is_posted_to_without_any_credential() {
         None,
     );
 }
+
+#[test]
+fn no_proxy_of_the_environment_is_asked() {
+    support::proxies::again_with_proxies("the_native_body_arrives_signed_with_both_keys");
+}
