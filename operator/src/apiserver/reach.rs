@@ -14,8 +14,9 @@ use tower::{BoxError, Service};
 
 /// Failures in a row that are nobody's news, once there was an answer.
 const BLIPS: u32 = 2;
-/// A server that comes and goes is written about this often at most.
-const SPACING: Duration = Duration::from_secs(60);
+/// A server that comes and goes, or answers one thing and not another, is written about this often at most; if it is away
+/// for longer, that is said then.
+const SPACING: Duration = Duration::from_secs(300);
 /// Nobody gives a call up earlier for want of an answer.
 const PATIENCE: Duration = Duration::from_secs(25);
 
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_comes_and_goes_is_written_about_once_a_minute_at_most() {
+    fn a_server_that_comes_and_goes_is_written_about_now_and_then_and_one_that_stays_away_for_certain() {
         let (mut state, start) = (State::default(), Instant::now());
         let mut lines = 0;
         for second in 0..600 {
@@ -316,7 +317,17 @@ mod tests {
                 lines += usize::from(state.hear(outcome, now).is_some());
             }
         }
-        assert_eq!(lines, 20, "ten times away and ten times back");
+        assert_eq!(lines, 4, "twice away and twice back");
+        // Away anew within the pause: said when it is over.
+        let away = start + Duration::from_secs(500);
+        for _ in 0..10 {
+            assert_eq!(state.hear(Err(Trouble::Closed), away), None);
+        }
+        let later = start + SPACING * 2;
+        assert_eq!(
+            state.hear(Err(Trouble::Closed), later),
+            Some(News::Away(Trouble::Closed))
+        );
     }
 
     #[tokio::test(start_paused = true)]
