@@ -46,7 +46,8 @@ pub struct Run {
     pub watch_namespaces: Vec<String>,
 
     /// The admin's egress policy (YAML): which private addresses and ports may be dialled, and for whom. Read again when it
-    /// changes. Without it, the built-in rules alone.
+    /// changes; while it is broken, empty or gone, the last good one holds. At the start it must be good: an empty file is
+    /// refused, `{}` is the built-in rules alone, as without this flag.
     #[arg(long, value_name = "FILE", env = "CERTMON_EGRESS_POLICY")]
     pub egress_policy: Option<PathBuf>,
 
@@ -77,6 +78,26 @@ pub struct Run {
     /// The name that is given to mail servers in EHLO. Default: the socket's address literal.
     #[arg(long, value_name = "NAME", env = "CERTMON_SMTP_HELO")]
     pub smtp_helo: Option<String>,
+}
+
+impl Run {
+    /// The kubeconfig files: `--kubeconfig`, else those that KUBECONFIG names, else the one in the home folder if it is
+    /// there. None: as a Pod.
+    #[expect(clippy::disallowed_methods, reason = "the one place that may")]
+    pub fn kubeconfigs(&self) -> Vec<PathBuf> {
+        if let Some(file) = &self.kubeconfig {
+            return vec![file.clone()];
+        }
+        let variable = std::env::var_os("KUBECONFIG").unwrap_or_default();
+        let named: Vec<_> = std::env::split_paths(&variable)
+            .filter(|path| !path.as_os_str().is_empty())
+            .collect();
+        if !named.is_empty() {
+            return named;
+        }
+        let home = std::env::home_dir().map(|home| home.join(".kube/config"));
+        home.filter(|file| file.exists()).into_iter().collect()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

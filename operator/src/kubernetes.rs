@@ -6,19 +6,13 @@ use certmon_core::ledger::{LEDGER_VERSION, Ledger};
 use certmon_crd::{AlertLedger, AlertLedgerContent, CertificateMonitorStatus, GROUP, VERSION};
 use certmon_notify::SinkSecret;
 use futures::future::{BoxFuture, FutureExt};
-use http::{
-    Response,
-    header::{CONTENT_TYPE, RETRY_AFTER},
-};
-use http_body_util::{BodyExt, Full};
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference},
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client, Config,
+    Api, Client,
     api::{Patch, PatchParams, PostParams},
-    client::{ClientBuilder, DynBody},
     core::Request,
 };
 use serde::Deserialize;
@@ -29,7 +23,6 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
-use tower::util::MapResponseLayer;
 use zeroize::Zeroizing;
 
 /// Who writes, in `metadata.managedFields` and as Events' reporter.
@@ -76,41 +69,6 @@ impl Kubernetes {
 
     fn ledgers(&self, key: &Key) -> Api<AlertLedger> {
         Api::namespaced(self.client.clone(), &key.namespace)
-    }
-}
-
-/// With these a pause is asked for.
-const THROTTLED: [u16; 2] = [429, 503];
-
-/// A client of this API server. Where the server is too busy it says so in a line of text and the pause in a header, which
-/// the client's errors don't have: here that becomes the `Status` that other refusals are.
-///
-/// # Errors
-/// When the client can't be made.
-pub fn connect(config: Config) -> Result<Client, kube::Error> {
-    let builder = ClientBuilder::try_from(config)?;
-    Ok(builder.with_layer(&MapResponseLayer::new(with_pause)).build())
-}
-
-fn with_pause(response: Response<Box<DynBody>>) -> Response<Box<DynBody>> {
-    let (head, body) = response.into_parts();
-    let is_json = head
-        .headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|type_| type_.as_bytes().starts_with(b"application/json"));
-    let pause = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let seconds: Option<u32> = pause.and_then(|value| value.parse().ok());
-    match seconds {
-        Some(seconds) if !is_json && THROTTLED.contains(&head.status.as_u16()) => {
-            let status = json!({
-                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-                "code": head.status.as_u16(), "message": "", "reason": "",
-                "details": { "retryAfterSeconds": seconds },
-            });
-            let own = Full::from(status.to_string()).map_err(|never| match never {});
-            Response::from_parts(head, Box::new(own))
-        }
-        _ => Response::from_parts(head, body),
     }
 }
 
@@ -170,8 +128,7 @@ fn read(object: AlertLedger) -> Result<LedgerObject, ApiFailure> {
         uid: object.metadata.uid.clone().unwrap_or_default(),
         resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
         owner_uid: owner.map(|owner| owner.uid.clone()),
-        // One that somebody spoilt is begun anew: at worst, what is true is told once more.
-        ledger: serde_json::from_value(object.spec.state.clone()).unwrap_or_default(),
+        ledger: Ledger::read(object.spec.state.clone()),
     })
 }
 
@@ -355,7 +312,7 @@ impl Cluster for Kubernetes {
                 .map_err(|_| ApiFailure::NotFound)?;
             // Not `Api<Secret>::get`: the client logs a body that it can't decode.
             match call(self.client.request_text(request)).await.map(Zeroizing::new) {
-                Ok(body) => Ok(sink_secret(&body)),
+                Ok(body) => sink_secret(&body).map(Some),
                 Err(ApiFailure::NotFound) => Ok(None),
                 Err(failure) => Err(failure),
             }
@@ -364,11 +321,12 @@ impl Cluster for Kubernetes {
     }
 }
 
-/// The most bytes of one value of a sink's Secret that are taken.
-const LARGEST_VALUE: usize = 64 * 1024;
-
-/// Decodes a sink's Secret. Of one that is no sink's type, only the type is taken.
-fn sink_secret(body: &str) -> Option<SinkSecret> {
+/// Decodes a sink's Secret. Of one that is no sink's type, only the type is taken. Values are taken whole (the API server
+/// bounds a Secret at 1 MiB): which is too large is a fault for its reader to tell, and no value is ever left out.
+///
+/// # Errors
+/// The body is no Secret, or was cut short.
+fn sink_secret(body: &str) -> Result<SinkSecret, ApiFailure> {
     use base64::Engine;
     #[derive(Deserialize)]
     struct Object<'a> {
@@ -377,22 +335,75 @@ fn sink_secret(body: &str) -> Option<SinkSecret> {
         #[serde(borrow, default)]
         data: Option<BTreeMap<String, std::borrow::Cow<'a, str>>>,
     }
-    let object: Object<'_> = serde_json::from_str(body).ok()?;
-    let ours = object.type_.starts_with("certmon.dev/");
-    let values = object
+    let unreadable = || ApiFailure::Unavailable {
+        reason: "the answer can't be read".to_owned(),
+        retry_after: None,
+    };
+    let object: Object<'_> = serde_json::from_str(body).map_err(|_| unreadable())?;
+    let data = object
         .data
-        .unwrap_or_default()
+        .filter(|_| object.type_.starts_with("certmon.dev/"))
+        .unwrap_or_default();
+    let values = data
         .into_iter()
-        .filter(|_| ours)
         .map(|(key, text)| {
-            let bytes = base64::engine::general_purpose::STANDARD
-                .decode(text.as_bytes())
-                .unwrap_or_default();
-            let kept = if bytes.len() > LARGEST_VALUE { Vec::new() } else { bytes };
-            (key, Zeroizing::new(kept))
-        });
-    Some(SinkSecret {
-        values: values.collect(),
+            let bytes = base64::engine::general_purpose::STANDARD.decode(text.as_bytes());
+            bytes
+                .map(|bytes| (key, Zeroizing::new(bytes)))
+                .map_err(|_| unreadable())
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(SinkSecret {
+        values,
         type_: object.type_,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
+    fn body(type_: &str, values: &[(&str, Vec<u8>)]) -> String {
+        let data: BTreeMap<_, _> = values
+            .iter()
+            .map(|(key, value)| (*key, STANDARD.encode(value)))
+            .collect();
+        json!({"type": type_, "data": data}).to_string()
+    }
+
+    #[test]
+    fn a_large_value_of_a_sinks_secret_is_there_whole() {
+        let large = vec![b'x'; 300 * 1024];
+        let secret = sink_secret(&body(
+            "certmon.dev/webhook",
+            &[("ca.crt", large.clone()), ("url", vec![])],
+        ));
+        let values = secret.map(|secret| secret.values).unwrap_or_default();
+        assert!(values.get("ca.crt").is_some_and(|value| **value == large));
+        assert!(values.get("url").is_some_and(|value| value.is_empty()));
+    }
+
+    #[test]
+    fn of_another_secret_nothing_but_its_type_is_taken() {
+        let secret = sink_secret(&body("kubernetes.io/tls", &[("tls.key", vec![1])]));
+        let secret = secret.map(|secret| (secret.type_, secret.values.len()));
+        assert_eq!(secret, Ok(("kubernetes.io/tls".to_owned(), 0)));
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_short_is_no_missing_secret() {
+        for body in [
+            "",
+            "{",
+            r#"{"type":"certmon.dev/slack","data":{"token":"a"#,
+            r#"{"type":"certmon.dev/slack","data":{"token":"%"}}"#,
+        ] {
+            let failure = sink_secret(body).err();
+            assert!(
+                matches!(failure, Some(ApiFailure::Unavailable { .. })),
+                "{body}: {failure:?}"
+            );
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! The operator: the only crate with a Kubernetes client. `docs/architecture.md` is the map.
 
 pub mod admin;
+pub mod apiserver;
 pub mod app;
 #[expect(missing_docs, reason = "clap prints the comments as help")]
 pub mod args;
 pub mod clock;
 pub mod cluster;
 pub mod controller;
+pub mod egress_policy;
 pub mod engine;
 pub mod explain;
 pub mod kubernetes;

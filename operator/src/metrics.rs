@@ -18,7 +18,7 @@ use prometheus_client::{
         MetricType,
         counter::Counter,
         family::Family,
-        gauge::ConstGauge,
+        gauge::{ConstGauge, Gauge},
         histogram::{Histogram, exponential_buckets},
     },
     registry::Registry,
@@ -64,6 +64,8 @@ pub struct Metrics {
     pub reconcile_duration: Histogram,
     /// How long a look took, waiting for its turn included, in seconds.
     pub probe_duration: Histogram,
+    /// 1 while the egress policy's file is in force as it stands, else 0.
+    pub egress_policy_reloaded: Gauge,
     source_errors: Family<SourceLabels, Counter>,
     notifications: Family<DeliveryLabels, Counter>,
     monitors: Arc<Mutex<HashMap<Key, MonitorSeries>>>,
@@ -152,6 +154,13 @@ impl Metrics {
             "Attempts to deliver a message, by outcome",
             notifications.clone(),
         );
+        let egress_policy_reloaded = Gauge::default();
+        egress_policy_reloaded.set(1);
+        registry.register(
+            "egress_policy_last_reload_successful",
+            "1 while the egress policy is in force as its file stands; 0 while the file is broken, empty or gone and the last good one holds",
+            egress_policy_reloaded.clone(),
+        );
         let info = prometheus_client::metrics::info::Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version of certmon", info);
         let monitors = Arc::new(Mutex::new(HashMap::new()));
@@ -165,6 +174,7 @@ impl Metrics {
             watch_restarts,
             reconcile_duration,
             probe_duration,
+            egress_policy_reloaded,
             source_errors,
             notifications,
             monitors,

@@ -220,9 +220,9 @@ fn the_rules_of_crates_reject() {
 /// named belongs to its parent.
 const RANKS: [&[&str]; 10] = [
     &["args", "clock", "cluster", "explain"],
-    &["telemetry", "kubernetes", "world", "controller/spec"],
+    &["telemetry", "apiserver", "kubernetes", "world", "controller/spec"],
     &["controller/hint"],
-    &["watch", "controller/resolve", "controller/trust"],
+    &["watch", "egress_policy", "controller/resolve", "controller/trust"],
     &["controller/status"],
     &["controller/judge"],
     &["metrics"],

@@ -1,6 +1,7 @@
 //! Bad days of the API server and of the way to it, by a proxy before the real one: whatever fails, nothing is lost, nothing
 //! is told twice, and what a Secret holds is in no log.
 
+mod away;
 mod cut_short;
 mod watches;
 

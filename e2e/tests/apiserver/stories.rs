@@ -1,5 +1,6 @@
 //! What people see: the operator as the chart's ServiceAccount, the real kubectl, the real API server.
 
+mod bounds;
 mod endpoints;
 mod hostile;
 mod ingresses;

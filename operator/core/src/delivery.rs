@@ -55,7 +55,11 @@ pub enum FailureClass {
     PayloadRejected,
     /// A redirect, which is never followed.
     Redirected,
-    /// The name doesn't resolve, nobody listens, no route, TLS fails, the connection broke before anything was sent.
+    /// The name of its host has no address.
+    NoRecord,
+    /// The name of its host can't be resolved: the resolver fails.
+    ResolverFailed,
+    /// Nobody listens, no route, TLS fails, the connection broke before anything was sent.
     Connect,
     /// The certificate of the sink is not trusted.
     TlsUntrusted,
@@ -98,6 +102,10 @@ impl FailureClass {
             Self::RateLimited => "the receiver asks for fewer messages; it is tried again when it allows",
             Self::PayloadRejected => "the receiver refused the message as it is; a shorter one follows",
             Self::Redirected => "the receiver answered with a redirect, which is not followed; write the final URL",
+            Self::NoRecord => "the name of its host does not resolve; check how the host is spelt",
+            Self::ResolverFailed => {
+                "the name of its host could not be resolved: the name server failed; check the cluster's DNS"
+            }
             Self::Connect => "no connection could be made",
             Self::TlsUntrusted => "the receiver's certificate is not trusted; put its CA into `ca.crt` of the Secret",
             Self::ServerError => "the receiver has trouble of its own",

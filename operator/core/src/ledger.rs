@@ -403,5 +403,6 @@ pub(crate) fn json_bytes<T: Serialize + ?Sized>(value: &T) -> usize {
     }
 }
 
+mod stored;
 #[cfg(test)]
 mod tests;

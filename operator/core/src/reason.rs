@@ -195,6 +195,8 @@ impl From<FailureClass> for Reason {
             | FailureClass::RecipientsRejected
             | FailureClass::PayloadRejected
             | FailureClass::Redirected
+            | FailureClass::NoRecord
+            | FailureClass::ResolverFailed
             | FailureClass::Connect
             | FailureClass::TlsUntrusted
             | FailureClass::ServerError

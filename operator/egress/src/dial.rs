@@ -57,11 +57,6 @@ impl Egress {
         rules.policy = Arc::new(policy);
     }
 
-    /// Replaces what is known of the operator's own and the API server's addresses.
-    pub fn replace_own_addresses(&self, own: OwnAddresses) {
-        self.rules.write().unwrap_or_else(PoisonError::into_inner).own = Arc::new(own);
-    }
-
     fn rules(&self) -> Rules {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

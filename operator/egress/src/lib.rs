@@ -17,7 +17,7 @@ pub use dial::{CONNECT_TIMEOUT, Egress, Turn};
 pub use failure::{ConnectError, Denied, DialError};
 pub use policy::{Limits, OwnAddresses, Policy, PolicyError};
 pub use resolve::{MOST_ADDRESSES, RESOLVE_TIMEOUT, Resolver, ResolverError};
-pub use stream::Stream;
+pub use stream::{MOST_READ, Stream};
 
 use certmon_core::{
     place::Host,

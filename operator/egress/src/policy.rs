@@ -140,10 +140,10 @@ pub struct PolicyError {
 
 impl Policy {
     /// Reads the admin's file (YAML): `allow:` and `deny:` lists of `{namespaces, cidrs, ports}`, `ports: {sinks,
-    /// endpoints}`, `limits: {…}`. Everything is optional; an empty file is the default.
+    /// endpoints}`, `limits: {…}`. Everything is optional, and `{}` is the default. An empty file is none.
     ///
     /// # Errors
-    /// [`PolicyError`] where it isn't YAML, has an unknown key, or a CIDR, a port, a namespace or a limit is wrong.
+    /// [`PolicyError`] where it is empty (or holds comments alone), isn't YAML, has an unknown key, or a CIDR, a port, a namespace or a limit is wrong.
     pub fn parse(text: &str, file_name: &str) -> Result<Self, PolicyError> {
         file::parse(text, file_name)
     }

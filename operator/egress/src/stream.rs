@@ -12,12 +12,19 @@ use tokio::{
     net::TcpStream,
 };
 
+/// The most bytes that are read of one peer. Nothing that is asked through this door has an answer near that long; without
+/// a bound, a peer that never stops would have us decrypt for as long as a deadline allows.
+pub const MOST_READ: usize = 1024 * 1024;
+
 /// A TCP connection to a vetted address. It holds its share of the bounds until it is dropped. Dropped before it was shut
-/// down, it is aborted (RST): a peer that hangs keeps no socket of ours in a queue of the kernel's.
+/// down, it is aborted (RST): a peer that hangs keeps no socket of ours in a queue of the kernel's. Past [`MOST_READ`] bytes
+/// reading fails ([`io::ErrorKind::InvalidData`]).
 #[derive(Debug)]
 pub struct Stream {
     tcp: TcpStream,
     peer: SocketAddr,
+    /// How many bytes may still be read.
+    left: usize,
     finished: bool,
     _permits: Permits,
 }
@@ -27,6 +34,7 @@ impl Stream {
         Self {
             tcp,
             peer,
+            left: MOST_READ,
             finished: false,
             _permits: permits,
         }
@@ -49,7 +57,13 @@ impl Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        if self.left == 0 {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
+        self.left = self.left.saturating_sub(buf.filled().len() - before);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -28,7 +28,7 @@ async fn permits(policy: &str, namespace: &str, purpose: Purpose, provenance: Pr
     egress.permitted(&request).await.is_ok()
 }
 
-const NOTHING: &str = "";
+const NOTHING: &str = "{}";
 const DATABASES: &str = "allow: [{namespaces: [shop], cidrs: [10.20.0.0/16], ports: [5432]}]";
 const PRIVATE: &str = "allow: [{namespaces: ['*'], cidrs: [10.0.0.0/8]}]";
 const INSTEAD: &str = "allow: [{namespaces: ['*'], cidrs: [9.9.9.0/24], ports: [10443]}]";

@@ -7,7 +7,7 @@ use certmon_core::{
     place::Host,
     target::{ProbeFailure, Provenance, Purpose},
 };
-use certmon_egress::{ConnectError, Denied, DialError, Egress, OwnAddresses, Policy, Request, Resolver};
+use certmon_egress::{ConnectError, Denied, DialError, Egress, MOST_READ, OwnAddresses, Policy, Request, Resolver};
 use dns::{Answer, Dns};
 use std::{
     io,
@@ -176,11 +176,11 @@ async fn on_loopback_the_operator_and_the_api_server_are_an_address_and_a_port()
     let other = Listener::on_loopback().await;
     let policy = "allow: [{namespaces: [demo], cidrs: [127.0.0.0/8], ports: [PORTS]}]"
         .replace("PORTS", &format!("{}, {}", open.port(), other.port()));
-    let egress = door(&policy, nobody());
-    egress.replace_own_addresses(OwnAddresses {
+    let own = OwnAddresses {
         operator: vec![SocketAddr::new("0.0.0.0".parse().unwrap(), open.port())],
         api_server: Vec::new(),
-    });
+    };
+    let egress = Egress::new(Policy::parse(&policy, "policy.yaml").unwrap(), own, nobody());
     for host in ["127.0.0.1", "127.0.0.7"] {
         let refused = egress
             .connect(&request("demo", host, open.port()), soon())
@@ -247,7 +247,7 @@ async fn of_a_mixed_answer_only_the_permitted_addresses_remain() {
         ])
     })
     .await;
-    let egress = door("", Resolver::server(dns.address).unwrap());
+    let egress = door("{}", Resolver::server(dns.address).unwrap());
     let resolved = egress.resolve(&request("shop", "mixed.example", 443)).await.unwrap();
     let addresses: Vec<String> = resolved.addresses.iter().map(|v| v.address().to_string()).collect();
     assert_eq!(addresses, ["9.9.9.9:443", "[2620:fe::fe]:443"]);
@@ -257,7 +257,7 @@ async fn of_a_mixed_answer_only_the_permitted_addresses_remain() {
 #[tokio::test]
 async fn at_most_sixteen_addresses_of_an_answer_are_kept_and_names_are_asked_fully_qualified() {
     let dns = Dns::start(|_, _| Answer::Addresses((1..=40).map(|last| IpAddr::from([9, 9, 9, last])).collect())).await;
-    let egress = door("", Resolver::server(dns.address).unwrap());
+    let egress = door("{}", Resolver::server(dns.address).unwrap());
     let resolved = egress.resolve(&request("shop", "many", 443)).await.unwrap();
     assert_eq!(resolved.addresses.len(), 16);
     assert!(dns.asked().iter().all(|name| name == "many."), "{:?}", dns.asked());
@@ -274,7 +274,7 @@ async fn no_record_and_a_failing_resolver_are_told_apart() {
         _ => Answer::Addresses(Vec::new()),
     })
     .await;
-    let egress = door("", Resolver::server(dns.address).unwrap());
+    let egress = door("{}", Resolver::server(dns.address).unwrap());
     for (name, expected) in [
         ("nx.example", Err(Denied::NoRecord)),
         ("empty.example", Err(Denied::NoRecord)),
@@ -290,7 +290,7 @@ async fn no_record_and_a_failing_resolver_are_told_apart() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_resolver_fails_after_three_seconds() {
     let dns = Dns::start(|_, _| Answer::Silence).await;
-    let egress = door("", Resolver::server(dns.address).unwrap());
+    let egress = door("{}", Resolver::server(dns.address).unwrap());
     let start = Instant::now();
     let denied = egress.permitted(&request("shop", "silent.example", 443)).await;
     assert_eq!(denied, Err(Denied::ResolverFailed));
@@ -400,7 +400,7 @@ async fn a_namespace_that_has_its_share_waits_and_no_other_does() {
 
 #[tokio::test(start_paused = true)]
 async fn a_namespace_has_its_burst_and_then_its_rate() {
-    let egress = door("", nobody());
+    let egress = door("{}", nobody());
     let resolved = egress.resolve(&request("shop", "9.9.9.9", 443)).await.unwrap();
     let start = Instant::now();
     for turn in 1..=70 {
@@ -416,4 +416,29 @@ async fn a_namespace_has_its_burst_and_then_its_rate() {
     let before = Instant::now();
     drop(egress.turn(&other.addresses[0]).await);
     assert!(before.elapsed() < Duration::from_millis(50), "{:?}", before.elapsed());
+}
+
+#[tokio::test]
+async fn a_peer_that_never_stops_is_read_up_to_a_bound() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        while stream.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
+    });
+    let egress = door(&allowing(port), nobody());
+    let mut stream = egress
+        .connect(&request("demo", "127.0.0.1", port), soon())
+        .await
+        .unwrap();
+    let (mut read, mut bytes) = (0, vec![0; 64 * 1024]);
+    let error = loop {
+        match stream.read(&mut bytes).await {
+            Ok(more) => read += more,
+            Err(error) => break error,
+        }
+        assert!(read < 2 * MOST_READ, "{read} bytes, and no end");
+    };
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert!((MOST_READ..MOST_READ + bytes.len()).contains(&read), "{read}");
 }

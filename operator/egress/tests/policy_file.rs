@@ -4,8 +4,8 @@
 use certmon_egress::{Limits, Policy};
 
 #[test]
-fn an_empty_file_is_the_default() {
-    for text in ["", "# nothing yet\n", "{}", "allow: []\ndeny: []\n"] {
+fn a_file_without_entries_is_the_default() {
+    for text in ["{}", "# nothing yet\n{}\n", "allow: []\ndeny: []\n"] {
         assert_eq!(
             Policy::parse(text, "egress.yaml").unwrap(),
             Policy::default(),
@@ -22,6 +22,17 @@ fn an_empty_file_is_the_default() {
         .map(std::num::NonZero::get),
         [512, 32, 4]
     );
+}
+
+#[test]
+fn an_empty_file_is_none() {
+    for text in ["", " \n", "# nothing yet\n", "---\n", "null\n", "~"] {
+        let error = Policy::parse(text, "egress.yaml").unwrap_err().to_string();
+        assert_eq!(
+            error, "egress.yaml: the file is empty; write `{}` where the built-in rules are all that is wanted",
+            "{text:?}"
+        );
+    }
 }
 
 #[test]

@@ -321,3 +321,33 @@ fn a_url_of_the_spec_gets_no_credential() {
     assert!(webhook.authorization.is_none() && webhook.signing_keys.is_empty());
     assert_eq!(webhook.url.host().to_string(), "h.example");
 }
+
+#[test]
+fn a_value_that_is_too_large_is_a_fault_and_never_none() {
+    let large = |bytes: usize| CANARY.repeat(bytes / CANARY.len() + 1);
+    let (url, from) = ("https://hook.example/", "a@example.com");
+    for (kind, key, rest) in [
+        (hook_kind(), "ca.crt", vec![("url", url)]),
+        (hook_kind(), "signingKey", vec![("url", url)]),
+        (hook_kind(), "authorization", vec![("url", url)]),
+        (hook_kind(), "url", vec![]),
+        (slack_kind(None), "ca.crt", vec![("url", url)]),
+        (slack_kind(None), "token", vec![("url", url)]),
+        (slack_kind(Some("#a")), "apiURL", vec![("token", "xoxb-1")]),
+        (mail_kind(), "ca.crt", vec![("host", "mx.example"), ("from", from)]),
+        (mail_kind(), "username", vec![("host", "mx.example"), ("from", from)]),
+        (mail_kind(), "password", vec![("host", "mx.example"), ("from", from)]),
+    ] {
+        let kib = if key == "ca.crt" { 256 } else { 64 };
+        let value = large(kib * 1024);
+        let values: Vec<_> = rest.into_iter().chain([(key, &*value)]).collect();
+        let (class, text) = fault(&kind, &values);
+        assert_eq!(class, Misconfigured::BadValue, "{key}");
+        assert!(
+            text.contains(&format!("key `{key}` is larger than {kib} KiB; ")),
+            "{key}: {text}"
+        );
+    }
+    // What nobody asks for may be large.
+    good(&hook_kind(), &[("url", url), ("notes", &large(100_000))]);
+}

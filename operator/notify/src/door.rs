@@ -56,7 +56,9 @@ impl Door {
                 ConnectError::Denied(Denied::NotPermitted) | ConnectError::Dial(DialError::NotPermitted) => {
                     FailureClass::Misconfigured(Misconfigured::NotPermitted)
                 }
-                ConnectError::Denied(_) | ConnectError::Dial(_) => FailureClass::Connect,
+                ConnectError::Denied(Denied::NoRecord) => FailureClass::NoRecord,
+                ConnectError::Denied(Denied::ResolverFailed) => FailureClass::ResolverFailed,
+                ConnectError::Dial(_) => FailureClass::Connect,
             })
     }
 }

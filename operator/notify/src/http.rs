@@ -18,9 +18,9 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
@@ -30,6 +30,10 @@ use tokio::{
 
 /// How much of an answer is read.
 pub(crate) const BODY_CAP: usize = 64 * 1024;
+/// How much is read of one answer with all that surrounds it: what goes before it (1xx), its head, its chunks' frames.
+const ANSWER_CAP: usize = 4 * BODY_CAP;
+/// How many 1xx answers may go before the one that counts. hyper passes over them without end.
+const MOST_INFORMATIONAL: u32 = 16;
 /// How long a connection with nothing left to say may take to close.
 const CLOSE: Duration = Duration::from_secs(1);
 /// The longest pause that a server's wish is taken for.
@@ -85,14 +89,15 @@ pub(crate) async fn post(
         .await
         .unwrap_or(Err(FailureClass::Connect))
         .map_err(clear)?;
-    let written = Arc::new(AtomicBool::new(false));
+    let course = Arc::new(Course::default());
     let stream = Watched {
         stream,
-        written: Arc::clone(&written),
+        course: Arc::clone(&course),
+        left: ANSWER_CAP,
     };
-    match exchange(stream, request, deadline, now).await {
+    match exchange(stream, request, &course, deadline, now).await {
         Some(reply) => Ok(reply),
-        None if written.load(Ordering::Relaxed) => Err(clear(FailureClass::Ambiguous)),
+        None if course.written.load(Ordering::Relaxed) => Err(clear(FailureClass::Ambiguous)),
         None => Err(clear(FailureClass::Connect)),
     }
 }
@@ -107,7 +112,13 @@ pub(crate) fn clear(class: FailureClass) -> Failure {
 }
 
 /// `None`: no status was there by the deadline, or when the connection ended.
-async fn exchange<S>(stream: S, request: Request<'_>, deadline: Instant, now: DateTime<Utc>) -> Option<Reply>
+async fn exchange<S>(
+    stream: S,
+    request: Request<'_>,
+    course: &Arc<Course>,
+    deadline: Instant,
+    now: DateTime<Utc>,
+) -> Option<Reply>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -117,7 +128,11 @@ where
         .await
         .ok()?;
     let reads = request.reads;
-    let outgoing = outgoing(request)?;
+    let mut outgoing = outgoing(request)?;
+    let counted = Arc::clone(course);
+    hyper::ext::on_informational(&mut outgoing, move |_| {
+        counted.informational.fetch_add(1, Ordering::Relaxed);
+    });
     let asked = pin!(async move {
         let answer = timeout_at(deadline, sender.send_request(outgoing)).await.ok()?.ok()?;
         let status = answer.status().as_u16();
@@ -213,21 +228,38 @@ pub(crate) fn failure(status: u16, retry_after: Option<Duration>) -> Failure {
     }
 }
 
-/// A stream that remembers whether anything was written to it.
+/// What is known of an exchange while it goes on.
+#[derive(Default)]
+struct Course {
+    /// Something was handed to TLS.
+    written: AtomicBool,
+    /// So many 1xx answers came.
+    informational: AtomicU32,
+}
+
+/// A stream that remembers whether anything was written to it, and reads no more than an answer needs.
 struct Watched<S> {
     stream: S,
-    written: Arc<AtomicBool>,
+    course: Arc<Course>,
+    /// How many bytes may still be read.
+    left: usize,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        if self.left == 0 || self.course.informational.load(Ordering::Relaxed) > MOST_INFORMATIONAL {
+            return Poll::Ready(Err(std::io::ErrorKind::InvalidData.into()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        self.left = self.left.saturating_sub(buf.filled().len() - before);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        self.written.store(true, Ordering::Relaxed);
+        self.course.written.store(true, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 

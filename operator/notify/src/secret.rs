@@ -13,6 +13,10 @@ use zeroize::Zeroizing;
 
 /// The longest URL that is taken, in bytes.
 const LONGEST_URL: usize = 2048;
+/// The most bytes of one value, but of `ca.crt`.
+const LARGEST_VALUE: usize = 64 * 1024;
+/// The most bytes of a `ca.crt`: a system's whole bundle is about 220 KiB.
+const LARGEST_CA: usize = 256 * 1024;
 /// The most keys that a fault lists.
 const LISTED_KEYS: usize = 10;
 
@@ -163,21 +167,31 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes under a key, trailing white space cut; an empty value is none.
-    fn bytes(&self, key: &'static str) -> Option<&'a [u8]> {
+    ///
+    /// # Errors
+    /// It is larger than a value of this key may be. That is never taken for none: without its `ca.crt` a sink would trust
+    /// more than its owner wrote, without its `signingKey` it would send unsigned.
+    fn bytes(&self, key: &'static str) -> Result<Option<&'a [u8]>, SinkFault> {
         self.used.borrow_mut().push(key);
-        self.secret
-            .values
-            .get(key)
-            .map(|value| value.trim_ascii_end())
-            .filter(|value| !value.is_empty())
+        let Some(value) = self.secret.values.get(key).map(|value| value.trim_ascii_end()) else {
+            return Ok(None);
+        };
+        let (most, next) = match key {
+            "ca.crt" => (LARGEST_CA, "keep the certificates of the receiver's own CA"),
+            _ => (LARGEST_VALUE, "write the value alone"),
+        };
+        if value.len() > most {
+            return Err(self.bad(key, &format!("is larger than {} KiB; {next}", most / 1024)));
+        }
+        Ok(Some(value).filter(|value| !value.is_empty()))
     }
 
     /// The text under a key, if there is one.
     ///
     /// # Errors
-    /// It isn't UTF-8, or has control characters in it.
+    /// It isn't UTF-8, has control characters in it, or is too large.
     pub(crate) fn text(&self, key: &'static str) -> Result<Option<&'a str>, SinkFault> {
-        let Some(bytes) = self.bytes(key) else { return Ok(None) };
+        let Some(bytes) = self.bytes(key)? else { return Ok(None) };
         match std::str::from_utf8(bytes) {
             Ok(text) if !text.chars().any(char::is_control) => Ok(Some(text)),
             _ => Err(self.bad(
@@ -250,9 +264,9 @@ impl<'a> Reader<'a> {
     /// Whom the sink's server must be vouched for by.
     ///
     /// # Errors
-    /// `ca.crt` is there and can't be read.
+    /// `ca.crt` is there and can't be read, or is too large.
     pub(crate) fn roots(&self) -> Result<Roots, SinkFault> {
-        self.bytes("ca.crt").map_or(Ok(Roots::System), |pem| {
+        self.bytes("ca.crt")?.map_or(Ok(Roots::System), |pem| {
             tls::own_roots(pem).map_err(|why| {
                 self.bad(
                     "ca.crt",

@@ -4,13 +4,13 @@ mod support;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use certmon_core::{
-    delivery::{FailureClass, Outcome},
+    delivery::{FailureClass, Misconfigured, Outcome},
     message::MessageReason,
 };
 use certmon_notify::{Delivery, Sink};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use support::{
-    Pki, assert_failed, delivery, mail, message, out_of_patience, sinks,
+    NAMESPACE, Pki, assert_failed, delivery, mail, message, out_of_patience, sinks,
     smtp::{Reply, Script, Server, ordinary},
     thread,
 };
@@ -322,6 +322,74 @@ async fn lines_of_a_hostile_server_are_no_panic_and_no_flood() {
 }
 
 #[tokio::test]
+async fn a_reply_without_end_ends_the_delivery_long_before_its_deadline() {
+    macro_rules! forever {
+        ($step:literal, $encrypted:literal, $reply:literal) => {{
+            fn script(step: &str, encrypted: bool) -> Reply {
+                if step.starts_with($step) && encrypted == $encrypted {
+                    Reply::Forever($reply)
+                } else {
+                    ordinary(step, encrypted)
+                }
+            }
+            script as Script
+        }};
+    }
+    let pki = Pki::new();
+    for (at, script, class) in [
+        ("CONNECT", forever!("CONNECT", false, "220-"), FailureClass::Connect),
+        ("EHLO", forever!("EHLO", false, "250-"), FailureClass::Connect),
+        ("EHLO inside", forever!("EHLO", true, "250-A B"), FailureClass::Connect),
+        ("AUTH", forever!("AUTH", true, "334-x"), FailureClass::Connect),
+        ("RCPT", forever!("RCPT", true, "250-"), FailureClass::Connect),
+        ("the end", forever!(".", true, "250-"), FailureClass::Ambiguous),
+    ] {
+        let server = Server::start(&pki, false, script).await;
+        let sinks = sinks(&[server.address]);
+        let delivery = to(&server, &pki, &["a@example.com"], &LOGIN);
+        // The deadlines are a minute and ten minutes.
+        let outcome = tokio::time::timeout(Duration::from_secs(20), sinks.deliver(delivery)).await;
+        assert_failed(&outcome.unwrap_or_else(|_| panic!("still reading: {at}")), class, None);
+    }
+}
+
+#[tokio::test]
+async fn a_reply_is_taken_up_to_its_bounds_and_each_command_has_its_own() {
+    fn long(lines: usize) -> String {
+        (1..lines).map(|n| format!("250-X{n}\r\n")).collect::<String>() + "250 END"
+    }
+    fn most(step: &str, encrypted: bool) -> Reply {
+        if step.starts_with("EHLO") && encrypted || step.starts_with("MAIL") || step.starts_with("RCPT") {
+            Reply::Say(Box::leak(long(64).into_boxed_str()))
+        } else {
+            ordinary(step, encrypted)
+        }
+    }
+    fn more(step: &str, encrypted: bool) -> Reply {
+        if step.starts_with("MAIL") {
+            Reply::Say(Box::leak(long(65).into_boxed_str()))
+        } else {
+            ordinary(step, encrypted)
+        }
+    }
+    fn wide(step: &str, encrypted: bool) -> Reply {
+        if step.starts_with("MAIL") {
+            let line = format!("250-{}\r\n", "x".repeat(4000)).repeat(5);
+            Reply::Say(Box::leak((line + "250 END").into_boxed_str()))
+        } else {
+            ordinary(step, encrypted)
+        }
+    }
+    let (outcome, _) = told(most, &["a@example.com", "b@example.com"], &[]).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    for script in [more as Script, wide] {
+        let (outcome, told) = told(script, &["a@example.com"], &[]).await;
+        assert_failed(&outcome, FailureClass::Connect, None);
+        assert!(!told.has("RCPT"), "{:?}", told.commands);
+    }
+}
+
+#[tokio::test]
 async fn an_untrusted_mail_server_is_told_nothing() {
     let (pki, other) = (Pki::new(), Pki::new());
     for (tls, implicit) in [("StartTLS", false), ("Implicit", true)] {
@@ -382,4 +450,41 @@ async fn a_line_of_one_dot_does_not_end_the_mail() {
         told.commands
     );
     assert!(told.mail.contains("\r\n..\r\n"), "a lone dot is stuffed: {}", told.mail);
+}
+
+#[test]
+fn no_proxy_of_the_environment_is_asked() {
+    support::proxies::again_with_proxies("a_mail_arrives_after_starttls_and_nothing_of_it_before");
+}
+
+#[tokio::test]
+async fn a_mail_server_that_the_policy_refuses_gets_no_connection() {
+    let pki = Pki::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("a flag");
+    let port = listener.local_addr().expect("an address").port().to_string();
+    let sinks = sinks(&[]);
+    let refused = FailureClass::Misconfigured(Misconfigured::NotPermitted);
+    for tls in ["StartTLS", "Implicit", "None"] {
+        for host in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254", "10.0.0.1"] {
+            let values = [
+                ("host", host),
+                ("port", &*port),
+                ("tls", tls),
+                ("from", "certmon@example.com"),
+                ("ca.crt", &*pki.ca_pem),
+            ];
+            let delivery = delivery(mail(&["a@example.com"]), &values);
+            let checked = sinks.check(NAMESPACE, &delivery.kind, delivery.secret.as_ref()).await;
+            let fault = checked.expect_err("it may not be dialled");
+            assert_eq!(fault.class, Misconfigured::NotPermitted);
+            assert_eq!(
+                fault.text,
+                "Secret shop/mail names an address or port that the egress policy doesn't permit; name another, or ask an admin to allow it"
+            );
+            assert_failed(&sinks.deliver(delivery).await, refused, None);
+        }
+    }
+    let came = listener.accept().map_err(|error| error.kind());
+    assert!(matches!(came, Err(std::io::ErrorKind::WouldBlock)), "{came:?}");
 }

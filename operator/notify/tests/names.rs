@@ -51,8 +51,19 @@ async fn a_name_is_dialled_by_address_and_verified_as_the_name() {
         FailureClass::TlsUntrusted,
         None,
     );
-    assert_failed(&sinks.deliver(to("missing.example")).await, FailureClass::Connect, None);
-    assert_failed(&sinks.deliver(to("failing.example")).await, FailureClass::Connect, None);
+    let mail = |host| {
+        let values = [("host", host), ("port", &*port.to_string()), ("from", "a@example.com")];
+        delivery(mail(&["a@example.com"]), &values)
+    };
+    for (host, class) in [
+        ("missing.example", FailureClass::NoRecord),
+        ("failing.example", FailureClass::ResolverFailed),
+    ] {
+        assert_failed(&sinks.deliver(to(host)).await, class, None);
+        assert_failed(&sinks.deliver(mail(host)).await, class, None);
+        // Whoever reads it knows what to check.
+        assert!(class.text().contains("name of its host"), "{}", class.text());
+    }
     let refused = FailureClass::Misconfigured(Misconfigured::NotPermitted);
     assert_failed(&sinks.deliver(to("private.example")).await, refused, None);
 }

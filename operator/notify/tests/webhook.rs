@@ -153,6 +153,33 @@ async fn an_endless_answer_is_read_no_further_than_its_cap() {
 }
 
 #[tokio::test]
+async fn answers_that_announce_another_for_ever_end_the_delivery_long_before_its_deadline() {
+    let pki = Pki::new();
+    for (forever, class) in [
+        ("HTTP/1.1 100 Continue\r\n\r\n".to_owned(), FailureClass::Ambiguous),
+        (
+            format!("HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n", "x".repeat(8000)),
+            FailureClass::Ambiguous,
+        ),
+    ] {
+        let server = Server::start(&pki, [Answer::Forever(forever)]).await;
+        let sinks = sinks(&[server.address]);
+        let values = [("url", &*server.url("/")), ("ca.crt", &pki.ca_pem)];
+        let mut delivery = delivery(hook(), &values);
+        // A minute is its deadline.
+        delivery.attempt = 2;
+        let outcome = tokio::time::timeout(Duration::from_secs(20), sinks.deliver(delivery)).await;
+        assert_failed(&outcome.expect("it isn't read for ever"), class, None);
+    }
+    // A few are what proxies do.
+    let few = "HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n".repeat(8);
+    let server = Server::start(&pki, [Answer::Say(format!("{few}HTTP/1.1 204 No Content\r\n\r\n"))]).await;
+    let values = [("url", &*server.url("/")), ("ca.crt", &pki.ca_pem)];
+    let outcome = sinks(&[server.address]).deliver(delivery(hook(), &values)).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+}
+
+#[tokio::test]
 async fn an_answer_without_end_is_as_good_as_its_status() {
     let pki = Pki::new();
     let begin = || Answer::Begin("HTTP/1.1 202 Accepted\r\nContent-Length: 9\r\n\r\nx".to_owned());
@@ -296,4 +323,9 @@ async fn a_url_of_the_spec_is_posted_to_without_any_credential() {
         FailureClass::TlsUntrusted,
         None,
     );
+}
+
+#[test]
+fn no_proxy_of_the_environment_is_asked() {
+    support::proxies::again_with_proxies("the_native_body_arrives_signed_with_both_keys");
 }

@@ -235,3 +235,8 @@ async fn a_renewed_certificate_is_seen_at_the_next_look() {
         assert_eq!(visits.recv().await.unwrap().end, Ok(0));
     }
 }
+
+#[test]
+fn no_proxy_of_the_environment_is_asked() {
+    servers::proxies::again_with_proxies("a_chain_is_captured_whatever_is_wrong_with_it");
+}

@@ -106,9 +106,12 @@ fn retry(before: Option<&Retry>, sent: Rung, failure: Failure, jitter: u64, now:
             }
             None => slow,
         },
-        FailureClass::RateLimited | FailureClass::Connect | FailureClass::ServerError | FailureClass::Ambiguous => {
-            passing
-        }
+        FailureClass::RateLimited
+        | FailureClass::NoRecord
+        | FailureClass::ResolverFailed
+        | FailureClass::Connect
+        | FailureClass::ServerError
+        | FailureClass::Ambiguous => passing,
         FailureClass::CredentialsRejected
         | FailureClass::DestinationRejected
         | FailureClass::RecipientsRejected

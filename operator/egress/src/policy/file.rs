@@ -171,7 +171,14 @@ pub(super) fn parse(text: &str, file_name: &str) -> Result<Policy, PolicyError> 
             cause: cause.to_owned(),
         }
     })?;
-    let file = file.unwrap_or_default();
+    let Some(file) = file else {
+        // What is there while somebody writes the file anew must not open what the old one closed.
+        return Err(PolicyError {
+            file: file_name.to_owned(),
+            line: None,
+            cause: "the file is empty; write `{}` where the built-in rules are all that is wanted".to_owned(),
+        });
+    };
     let (default_ports, default_limits) = (Ports::default(), Limits::default());
     let ports = |listed: Option<Vec<Port>>, default: Vec<u16>| listed.map_or(default, plain);
     let limit = |set: Option<Limit>, default: NonZeroU32| set.map_or(default, |Limit(limit)| limit);

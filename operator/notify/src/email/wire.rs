@@ -3,7 +3,8 @@
 //! lettre 0.11.23 buffers what it reads: a reply that was injected before STARTTLS is taken for an answer inside TLS. It
 //! also quotes replies in its errors, reads a line without end, and panics on an extension without a name. So it gets
 //! whole lines one by one, with nothing in them but the code and what the protocol needs, and nothing that was sent
-//! ahead of its command.
+//! ahead of its command. Since little of a line is left, lettre's own bound on a reply never holds, and it parses the
+//! reply from its first line again at every line: so what a server may say to one command is counted here.
 
 use crate::tls;
 use certmon_core::delivery::FailureClass;
@@ -22,6 +23,10 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// The longest line of a reply (RFC 5321 §4.5.3.1.5 allows 512 bytes).
 const LONGEST_LINE: usize = 4096;
+/// The most lines of one reply. What servers say to EHLO has ten to twenty.
+const MOST_LINES: usize = 64;
+/// The most bytes of one reply, as they came.
+const LONGEST_REPLY: usize = 16 * 1024;
 
 /// A handle of the connection: lettre has one, we keep another to encrypt what is under it.
 #[derive(Clone)]
@@ -31,8 +36,13 @@ struct Inner {
     pipe: Pipe,
     /// Read, and not yet a line that was passed on.
     held: Vec<u8>,
+    /// How much of `held` is known to have no line break in it.
+    searched: usize,
     /// The line that is being passed on.
     line: Vec<u8>,
+    /// Of the reply to the last command: the lines that were taken, and their bytes.
+    lines: usize,
+    bytes: usize,
 }
 
 enum Pipe {
@@ -47,7 +57,10 @@ impl Wire {
         Self(Arc::new(Mutex::new(Inner {
             pipe: Pipe::Clear(stream),
             held: Vec::new(),
+            searched: 0,
             line: Vec::new(),
+            lines: 0,
+            bytes: 0,
         })))
     }
 
@@ -78,6 +91,22 @@ impl Wire {
     }
 }
 
+impl Inner {
+    /// Takes the first whole line out of what was read, and counts it. No byte is searched twice.
+    fn next_line(&mut self) -> Option<Vec<u8>> {
+        let Some(end) = self.held[self.searched..].iter().position(|b| *b == b'\n') else {
+            self.searched = self.held.len();
+            return None;
+        };
+        let rest = self.held.split_off(self.searched + end + 1);
+        let line = std::mem::replace(&mut self.held, rest);
+        self.searched = 0;
+        self.lines += 1;
+        self.bytes += line.len();
+        Some(line)
+    }
+}
+
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Wire")
@@ -98,9 +127,7 @@ impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.lock();
         while inner.line.is_empty() {
-            if let Some(end) = inner.held.iter().position(|b| *b == b'\n') {
-                let rest = inner.held.split_off(end + 1);
-                let line = std::mem::replace(&mut inner.held, rest);
+            if let Some(line) = inner.next_line() {
                 inner.line = tidy(&line);
             } else if inner.held.len() > LONGEST_LINE {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
@@ -112,6 +139,9 @@ impl AsyncRead for Wire {
                     return Poll::Ready(Ok(()));
                 }
                 inner.held.extend_from_slice(chunk.filled());
+            }
+            if inner.lines > MOST_LINES || inner.bytes > LONGEST_REPLY {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
         }
         let passed = inner.line.len().min(buf.remaining());
@@ -128,6 +158,8 @@ impl AsyncWrite for Wire {
             // A reply that came ahead of its command was injected, or is of no server to talk to.
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
+        // Another command, another reply.
+        (inner.lines, inner.bytes) = (0, 0);
         match &mut inner.pipe {
             Pipe::Clear(stream) => Pin::new(stream).poll_write(cx, buf),
             Pipe::Tls(stream) => Pin::new(stream).poll_write(cx, buf),

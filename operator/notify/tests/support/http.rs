@@ -20,6 +20,8 @@ pub enum Answer {
     Say(String),
     /// Reads the request, says this, and no more.
     Begin(String),
+    /// Reads the request and says this again and again, until the client hangs up.
+    Forever(String),
     /// Reads the request and says nothing.
     Silent,
     /// Reads the request and closes.
@@ -132,6 +134,10 @@ impl Server {
                 self.fell_silent.notify_one();
                 // Until the client hangs up.
                 let _ = tls.read_to_end(&mut Vec::new()).await;
+            }
+            Answer::Forever(text) => {
+                let many = text.repeat(1000);
+                while tls.write_all(many.as_bytes()).await.is_ok() {}
             }
             Answer::Silent => {
                 self.fell_silent.notify_one();

@@ -5,6 +5,8 @@
 #[allow(clippy::unwrap_used)]
 pub mod dns;
 pub mod http;
+#[path = "../../../egress/tests/proxies/mod.rs"]
+pub mod proxies;
 pub mod smtp;
 
 use certmon_core::{

@@ -16,6 +16,8 @@ use tokio_rustls::TlsAcceptor;
 pub enum Reply {
     /// Says this, line breaks added.
     Say(&'static str),
+    /// Says this again and again, until the client hangs up.
+    Forever(&'static str),
     /// Says nothing, ever.
     Silent,
     /// Closes.
@@ -118,6 +120,11 @@ impl Server {
                 stream.write_all(format!("{text}\r\n").as_bytes()).await.ok()?;
                 stream.flush().await.ok()?;
                 Some(text)
+            }
+            Reply::Forever(text) => {
+                let many = format!("{text}\r\n").repeat(1000);
+                while stream.write_all(many.as_bytes()).await.is_ok() {}
+                None
             }
             Reply::Silent => {
                 self.hang().await;

@@ -1,5 +1,9 @@
 //! Chains, TLS servers and raw TCP servers on loopback.
 
+#[path = "../../../egress/tests/proxies/mod.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+pub mod proxies;
+
 use certmon_core::{
     place::Host,
     target::{Addresses, DialTarget, Provenance},
