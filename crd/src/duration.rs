@@ -7,11 +7,14 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-const PATTERN: &str = "^[1-9][0-9]{0,4}(d|h|m|s)$";
-const REPEAT_PATTERN: &str = "^([1-9][0-9]{0,4}(d|h|m|s)|Never)$";
+use crate::rules;
+
+pub(crate) const PATTERN: &str = "^[1-9][0-9]{0,4}(d|h|m|s)$";
+pub(crate) const REPEAT_PATTERN: &str = "^([1-9][0-9]{0,4}(d|h|m|s)|Never)$";
 const NEVER: &str = "Never";
 const MAX_DIGITS: usize = 5;
-const MAX_LENGTH: usize = MAX_DIGITS + 1;
+/// More than any duration has: what is a little too long gets the words of the format, not those of the length.
+const MAX_LENGTH: usize = 32;
 
 /// A duration exactly as somebody wrote it; it is never rewritten (`60m` stays `60m`).
 ///
@@ -81,7 +84,7 @@ fn parse(text: &str) -> Option<Duration> {
 }
 
 macro_rules! wire_text {
-    ($name:ident, $pattern:expr) => {
+    ($name:ident, $pattern:expr, $rule:expr) => {
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
                 Self(text.to_owned())
@@ -104,14 +107,20 @@ macro_rules! wire_text {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({"type": "string", "pattern": $pattern, "maxLength": MAX_LENGTH})
+                json_schema!({
+                    "type": "string",
+                    "pattern": $pattern,
+                    "maxLength": MAX_LENGTH,
+                    // The pattern is for tools that know no CEL; the rule says the same in words.
+                    "x-kubernetes-validations": $rule,
+                })
             }
         }
     };
 }
 
-wire_text!(WireDuration, PATTERN);
-wire_text!(RepeatInterval, REPEAT_PATTERN);
+wire_text!(WireDuration, PATTERN, rules::duration());
+wire_text!(RepeatInterval, REPEAT_PATTERN, rules::repeat_interval());
 
 #[cfg(test)]
 mod tests {

@@ -37,6 +37,12 @@ use crate::{CertificateMonitorStatus, schema};
         json_path = ".status.conditions[?(@.type==\"Healthy\")].reason"
     ),
     printcolumn(
+        name = "Notified",
+        type_ = "string",
+        description = "Whether the sinks have been told.",
+        json_path = ".status.conditions[?(@.type==\"Notified\")].status"
+    ),
+    printcolumn(
         name = "Certs",
         type_ = "integer",
         description = "How many certificates are watched.",
@@ -61,13 +67,6 @@ use crate::{CertificateMonitorStatus, schema};
         json_path = ".status.nextExpiry.time"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(
-        name = "Notified",
-        type_ = "string",
-        description = "Whether the sinks have been told.",
-        json_path = ".status.conditions[?(@.type==\"Notified\")].status",
-        priority = 1
-    ),
     printcolumn(
         name = "Suspended",
         type_ = "boolean",

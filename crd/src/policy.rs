@@ -314,6 +314,7 @@ pub const SILENCEABLE_FINDINGS: &[&str] = &[
 /// Findings that are known and accepted for a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::silence()))]
 pub struct Silence {
     /// Name of the silence, unique in the monitor.
     /// Required.
@@ -325,7 +326,8 @@ pub struct Silence {
     /// Which certificates: patterns for the object's name, `Kind/name`, the host, or a subject
     /// alternative name.
     /// Default: none, which means all.
-    /// Allowed: at most 64 patterns of at most 253 characters; `*` stands for any characters, `?` for one.
+    /// Allowed: at most 64 patterns of at most 253 characters; `*` stands for any characters, at
+    /// most 8 times in a pattern, `?` for one.
     /// Example: `["legacy-*", api.partner.example]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(

@@ -3,6 +3,8 @@
 
 use serde_json::{Value, json};
 
+use crate::duration;
+
 /// Name of a source, sink or silence: a DNS label (RFC 1123).
 pub(crate) const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
@@ -25,6 +27,14 @@ pub(crate) const INSTANT: &str = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[
 const DNS_NAME: &str =
     "([a-zA-Z0-9_]([-a-zA-Z0-9_]{0,61}[a-zA-Z0-9_])?\\\\.)*[a-zA-Z0-9_]([-a-zA-Z0-9_]{0,61}[a-zA-Z0-9_])?\\\\.?";
 
+/// A name whose last label is a number, in any base that inet_aton(3) reads: no DNS name (WHATWG URL, "ends in a
+/// number"; RFC 3696 §2 has no such top-level domain), and an address only in the one form of [`IPV4`].
+const ENDS_IN_A_NUMBER: &str = "^([^:]*\\\\.)?([0-9]+|0[xX][^.:]*)\\\\.?$";
+
+/// Four decimal numbers without leading zeros.
+const IPV4: &str =
+    "^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\\\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])$";
+
 /// Coarse on purpose: whether it is an address, and a permitted one, is judged where it is dialled.
 const IPV6: &str = "[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:.]*";
 
@@ -41,6 +51,15 @@ fn rule(rule: impl Into<String>, message: impl Into<String>) -> (String, String)
     (rule.into(), message.into())
 }
 
+/// `field` is a duration, or the rule says nothing: what is wrong is said by the field's own rule.
+fn if_durations(fields: &[&str], rule: &str) -> String {
+    let mut guarded = String::new();
+    for field in fields {
+        guarded.push_str(&format!("!{field}.matches('{}') || ", duration::PATTERN));
+    }
+    guarded + "(" + rule + ")"
+}
+
 /// A duration's length in seconds, as CEL: `duration()` knows no days.
 fn seconds(field: &str) -> String {
     format!("int({field}.find('^[0-9]+')) * {{'s': 1, 'm': 60, 'h': 3600, 'd': 86400}}[{field}.find('[smhd]$')]")
@@ -55,12 +74,54 @@ fn exactly_one_of(members: &[&str]) -> (String, String) {
     )
 }
 
+pub(crate) fn duration() -> Value {
+    rules([rule(
+        format!("self.matches('{}')", duration::PATTERN),
+        "must be one number and one unit, such as 30d, 36h, 90m or 45s",
+    )])
+}
+
+pub(crate) fn repeat_interval() -> Value {
+    rules([rule(
+        format!("self.matches('{}')", duration::REPEAT_PATTERN),
+        "must be 'Never', or one number and one unit, such as 7d or 4h",
+    )])
+}
+
+/// The most `*` of one pattern: what matching it costs is bounded, and nobody needs more.
+const MOST_STARS: usize = 8;
+
+fn few_stars(field: &str) -> (String, String) {
+    rule(
+        format!("!has(self.{field}) || self.{field}.all(glob, glob.matches('^[^*]*([*][^*]*){{0,{MOST_STARS}}}$'))"),
+        format!("each entry of `{field}` may have at most {MOST_STARS} `*`"),
+    )
+}
+
+pub(crate) fn secret_source() -> Value {
+    rules([few_stars("keys")])
+}
+
+pub(crate) fn silence() -> Value {
+    rules([few_stars("certificates")])
+}
+
 pub(crate) fn source() -> Value {
     rules([exactly_one_of(&["secrets", "ingresses", "endpoints"])])
 }
 
 pub(crate) fn sink() -> Value {
     rules([exactly_one_of(&["slack", "email", "webhook"])])
+}
+
+fn no_number(field: &str) -> (String, String) {
+    rule(
+        format!("!self.{field}.matches('{ENDS_IN_A_NUMBER}') || self.{field}.matches('{IPV4}')"),
+        format!(
+            "`{field}` ends in a number, so it can only be an IPv4 address: write it as four decimal numbers, such as \
+             192.0.2.7"
+        ),
+    )
 }
 
 pub(crate) fn endpoint() -> Value {
@@ -73,6 +134,8 @@ pub(crate) fn endpoint() -> Value {
             format!("self.serverName == '' || self.serverName.matches('^{DNS_NAME}$')"),
             "`serverName` must be a DNS name, or be left out to use `host`",
         ),
+        no_number("host"),
+        no_number("serverName"),
     ])
 }
 
@@ -104,7 +167,7 @@ pub(crate) fn repeat_intervals() -> Value {
     let at_least_an_hour = |field: &str| {
         let path = format!("self.{field}");
         rule(
-            format!("{path} == 'Never' || {} >= 3600", seconds(&path)),
+            if_durations(&[&path], &format!("{} >= 3600", seconds(&path))),
             format!("`{field}` must be 'Never' or greater than or equal to 1h"),
         )
     };
@@ -119,7 +182,11 @@ pub(crate) fn threshold_level() -> Value {
             "at least one of `remaining` or `remainingPercent` must be set",
         ),
         rule(
-            format!("!has(self.remaining) || ({remaining} >= 60 && {remaining} <= 315360000)"),
+            "!has(self.remaining) || ".to_owned()
+                + &if_durations(
+                    &["self.remaining"],
+                    &format!("{remaining} >= 60 && {remaining} <= 315360000"),
+                ),
             "`remaining` must be between 1m and 3650d",
         ),
     ])
@@ -129,20 +196,25 @@ pub(crate) fn thresholds() -> Value {
     let both = |member: &str| format!("!has(self.warning.{member}) || !has(self.critical.{member})");
     rules([
         rule(
-            format!(
-                "{} || {} <= {}",
-                both("remaining"),
-                seconds("self.critical.remaining"),
-                seconds("self.warning.remaining")
-            ),
-            "`critical.remaining` (7d by default) must be less than or equal to `warning.remaining`",
+            both("remaining")
+                + " || "
+                + &if_durations(
+                    &["self.critical.remaining", "self.warning.remaining"],
+                    &format!(
+                        "{} <= {}",
+                        seconds("self.critical.remaining"),
+                        seconds("self.warning.remaining")
+                    ),
+                ),
+            "`critical.remaining` (7d by default) must be less than or equal to `warning.remaining` (21d by default)",
         ),
         rule(
             format!(
                 "{} || self.critical.remainingPercent <= self.warning.remainingPercent",
                 both("remainingPercent")
             ),
-            "`critical.remainingPercent` (10 by default) must be less than or equal to `warning.remainingPercent`",
+            "`critical.remainingPercent` (10 by default) must be less than or equal to `warning.remainingPercent` \
+             (25 by default)",
         ),
     ])
 }
@@ -159,13 +231,16 @@ pub(crate) fn probe() -> Value {
     let timeout = seconds("self.timeout");
     rules([
         rule(
-            format!("{interval} >= 60 && {interval} <= 604800"),
+            if_durations(&["self.interval"], &format!("{interval} >= 60 && {interval} <= 604800")),
             "`interval` must be between 1m and 168h",
         ),
-        rule(format!("{timeout} <= 30"), "`timeout` must be between 1s and 30s"),
         rule(
-            format!("{timeout} < {interval}"),
-            "`timeout` must be less than `interval`",
+            if_durations(&["self.timeout"], &format!("{timeout} <= 30")),
+            "`timeout` must be between 1s and 30s",
+        ),
+        rule(
+            if_durations(&["self.timeout", "self.interval"], &format!("{timeout} < {interval}")),
+            "`timeout` (10s by default) must be less than `interval` (1h by default)",
         ),
     ])
 }

@@ -80,6 +80,7 @@ impl Source {
 /// Certificates in Secrets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::secret_source()))]
 pub struct SecretSource {
     /// Secrets to watch by name, beside those that `selector` selects. One that is missing or of
     /// another type makes Ready False.
@@ -117,7 +118,7 @@ pub struct SecretSource {
     /// Keys of a Secret that are looked at, in PEM or DER. A key without `*` that is there must hold
     /// a certificate; one with `*` only searches.
     /// Default: `[tls.crt, ca.crt]`.
-    /// Allowed: 1 to 16 keys; `*` stands for any characters.
+    /// Allowed: 1 to 16 keys; `*` stands for any characters, at most 8 times in a key.
     /// Example: `["*.pem"]`.
     #[serde(default = "default_keys")]
     #[schemars(
@@ -216,7 +217,8 @@ pub struct Endpoint {
     /// Host that is dialled. Addresses that are loopback, link-local or private are dialled only
     /// where the admin's egress policy allows it.
     /// Required.
-    /// Allowed: a fully qualified DNS name or an IP address of at most 253 characters, without scheme or port.
+    /// Allowed: a fully qualified DNS name or an IP address of at most 253 characters, without scheme or port;
+    /// an IPv4 address as four decimal numbers.
     /// Example: `www.example.com`.
     #[schemars(length(min = 1, max = 253))]
     pub host: String,

@@ -25,14 +25,16 @@ pub struct CertificateMonitorStatus {
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 
-    /// The last value of the annotation certmon.dev/check-requested-at that was acted on, cut at 256
-    /// characters.
+    /// The last value of the annotation certmon.dev/check-requested-at that was acted on. One of more than
+    /// 128 characters, or with others than printable ASCII, stands here in a form that has neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub last_handled_check_request: Option<String>,
 
     /// The last value of the annotation certmon.dev/test-requested-at whose message has an outcome on
-    /// every sink, cut at 256 characters.
+    /// every sink; a new value within a minute of the last test waits for the end of that minute. One of
+    /// more than 128 characters, or with others than printable ASCII, stands here in a form that has
+    /// neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub last_handled_test_request: Option<String>,

@@ -129,17 +129,17 @@ fn columns_and_selectable_fields() {
                 ".status.conditions[?(@.type==\"Healthy\")].reason",
                 None
             ),
+            column(
+                "Notified",
+                "string",
+                ".status.conditions[?(@.type==\"Notified\")].status",
+                None
+            ),
             column("Certs", "integer", ".status.certificates.total", None),
             column("Warn", "integer", ".status.certificates.warning", None),
             column("Crit", "integer", ".status.certificates.critical", None),
             column("Next Expiry", "string", ".status.nextExpiry.time", None),
             column("Age", "date", ".metadata.creationTimestamp", None),
-            column(
-                "Notified",
-                "string",
-                ".status.conditions[?(@.type==\"Notified\")].status",
-                Some(1)
-            ),
             column("Suspended", "boolean", ".spec.suspend", Some(1)),
             column(
                 "Message",

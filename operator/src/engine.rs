@@ -7,6 +7,7 @@
 mod agenda;
 mod looks;
 mod monitored;
+mod notices;
 mod pass;
 mod saying;
 mod telling;
@@ -221,8 +222,13 @@ impl Engine {
                     self.asks_anew = true;
                 }
                 Touched::Secret(key) => {
-                    self.asks_anew |= self.world.wanted().ingresses.contains(&*key.namespace);
+                    let wanted = self.world.wanted();
+                    self.asks_anew |= wanted.ingresses.contains(&*key.namespace);
+                    // One that a source names is watched by name while no watch of a type holds it.
+                    let changes =
+                        wanted.named_secrets.contains(&key) == self.world.is_held_by_type(&key.namespace, &key.name);
                     for (monitor, state) in of_namespace(&mut self.monitors, &key.namespace) {
+                        self.asks_anew |= changes && state.names_secret(Some(&key.name));
                         if state.concerns_secret(&key.name, &self.world) {
                             self.agenda.mark(monitor);
                         }
@@ -236,9 +242,10 @@ impl Engine {
                     }
                 }
                 Touched::Namespace(namespace) => {
-                    // An Ingress may name a Secret that nobody else asks for.
+                    // An Ingress or a source may name a Secret that nobody else asks for.
                     self.asks_anew |= self.world.wanted().ingresses.contains(&*namespace);
-                    for (monitor, _) in of_namespace(&mut self.monitors, &namespace) {
+                    for (monitor, state) in of_namespace(&mut self.monitors, &namespace) {
+                        self.asks_anew |= state.names_secret(None);
                         self.agenda.mark(monitor);
                     }
                 }

@@ -26,7 +26,9 @@ fn go(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Crds => out
             .write_all(certmon_crd::crds_yaml().as_bytes())
             .context("can't write")?,
-        Command::Explain { reason } => return certmon::explain::print(reason.as_deref(), &mut out),
+        Command::Explain { reason } => {
+            return certmon::explain::print(reason.as_deref(), &mut out, &mut std::io::stderr());
+        }
         Command::Version => writeln!(out, "certmon {}", env!("CARGO_PKG_VERSION")).context("can't write")?,
     }
     Ok(ExitCode::SUCCESS)

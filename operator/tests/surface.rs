@@ -51,7 +51,8 @@ fn every_flag_has_an_environment_variable_that_help_shows() {
 #[test]
 fn every_reason_is_listed_and_explained() {
     let list = says(&["explain"]);
-    let listed: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let entries = list.lines().filter_map(|line| line.strip_prefix("  "));
+    let listed: Vec<&str> = entries.filter_map(|line| line.split_whitespace().next()).collect();
     let all: Vec<&str> = Reason::iter().map(Reason::name).collect();
     assert_eq!(listed, all);
     for reason in Reason::iter() {
@@ -59,16 +60,30 @@ fn every_reason_is_listed_and_explained() {
         assert!(text.starts_with(reason.name()), "{text}");
         assert!(text.contains(reason.meaning()), "{text}");
     }
+    let headings: Vec<&str> = list
+        .lines()
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split_once(": ").map(|(heading, _)| heading))
+        .collect();
+    assert_eq!(headings, ["Findings", "Conditions", "Sinks", "Events"]);
     insta::assert_snapshot!("explain_expiring_soon", says(&["explain", "ExpiringSoon"]));
 }
 
 #[test]
 fn a_reason_that_is_none_gets_a_hint() {
-    let output = certmon(&["explain", "Expir"]);
-    assert!(!output.status.success());
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("Did you mean ExpiringSoon or"), "{said}");
-    assert!(said.contains("`certmon explain` lists all of them"), "{said}");
+    for (asked, hint) in [
+        ("Expir", "Did you mean ExpiringSoon or ExpiryCritical or Expired?"),
+        ("Unreachabel", "Did you mean Unreachable?"),
+        ("TargetNotPermited", "Did you mean TargetNotPermitted?"),
+        ("xyzzy", "is no reason that certmon gives. `certmon explain`"),
+    ] {
+        let output = certmon(&["explain", asked]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(hint), "{asked}: {said}");
+        assert!(said.contains("`certmon explain` lists all of them"), "{asked}: {said}");
+    }
 }
 
 #[test]

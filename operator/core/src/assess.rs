@@ -13,7 +13,7 @@ mod text;
 
 pub use change::{next_change_dialled, next_change_stored};
 pub use counts::{assess_limit, assess_too_few};
-pub use data::{MissingSecret, assess_missing_secret};
+pub use data::{MissingSecret, NamedBy, assess_missing_secret};
 pub use names::{assess_ingress_secret, covers};
 pub use text::utc;
 
@@ -129,6 +129,14 @@ pub fn assess_dialled(
     }
     served::inconsistent(&mut case, dialled);
     served::reach(&mut case, dialled, expected.from_object);
+    case.found()
+}
+
+/// Judges a place whose host is none ([`Place::NoHost`]): it is not dialled, as one that the guard refuses.
+#[must_use]
+pub fn assess_no_host(place: &Place, policy: &Policy, now: DateTime<Utc>) -> Vec<Sighting> {
+    let mut case = Case::new(place, policy, now);
+    served::not_permitted(&mut case);
     case.found()
 }
 

@@ -107,7 +107,10 @@ impl FailureClass {
                 "the name of its host could not be resolved: the name server failed; check the cluster's DNS"
             }
             Self::Connect => "no connection could be made",
-            Self::TlsUntrusted => "the receiver's certificate is not trusted; put its CA into `ca.crt` of the Secret",
+            Self::TlsUntrusted => {
+                "the receiver's certificate is not accepted: the CA that issued it must be a public one or stand in `ca.crt` \
+                 of the Secret, and it must be in date, name the host and be no CA itself"
+            }
             Self::ServerError => "the receiver has trouble of its own",
             Self::Rejected => "the receiver refused the message",
             Self::Ambiguous => "the connection ended before the receiver confirmed; the same message is sent again",

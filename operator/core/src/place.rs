@@ -1,6 +1,6 @@
 //! Where a certificate is, or should be: the stable part of an alert's identity.
 
-use crate::hash::ShortHash;
+use crate::{hash::ShortHash, text::PeerText};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -133,6 +133,17 @@ pub enum Place {
         /// The server name that is asked for; the host where nothing else is said.
         server_name: Host,
     },
+    /// A host and port that a monitor names, where what stands as host or as server name is neither a DNS name nor an
+    /// address (an older schema let it in): it has a place, so that something can be said of it, and is never dialled.
+    #[serde(rename_all = "camelCase")]
+    NoHost {
+        /// The host, as it was written.
+        host: PeerText,
+        /// The TCP port.
+        port: u16,
+        /// The server name, as it was written; the host where nothing else is said.
+        server_name: PeerText,
+    },
     /// A TLS host of an Ingress.
     #[serde(rename_all = "camelCase")]
     Ingress {
@@ -163,7 +174,7 @@ impl Place {
         match self {
             Self::Secret { name, .. } => Some(("Secret", name)),
             Self::Ingress { name, .. } => Some(("Ingress", name)),
-            Self::Endpoint { .. } | Self::Source { .. } | Self::Monitor => None,
+            Self::Endpoint { .. } | Self::NoHost { .. } | Self::Source { .. } | Self::Monitor => None,
         }
     }
 
@@ -172,7 +183,7 @@ impl Place {
     pub fn host_port(&self) -> Option<(&Host, u16)> {
         match self {
             Self::Endpoint { host, port, .. } | Self::Ingress { host, port, .. } => Some((host, *port)),
-            Self::Secret { .. } | Self::Source { .. } | Self::Monitor => None,
+            Self::Secret { .. } | Self::NoHost { .. } | Self::Source { .. } | Self::Monitor => None,
         }
     }
 
@@ -207,6 +218,16 @@ impl Place {
                 port,
                 server_name,
             } => format!("{host}:{port} (SNI {server_name})"),
+            Self::NoHost {
+                host,
+                port,
+                server_name,
+            } if host == server_name => format!("{host}:{port}"),
+            Self::NoHost {
+                host,
+                port,
+                server_name,
+            } => format!("{host}:{port} (SNI {server_name})"),
             Self::Ingress { name, host, port, .. } => format!("Ingress/{name} {host}:{port}"),
             Self::Source { name } => format!("source {name}"),
             Self::Monitor => "monitor".to_owned(),
@@ -219,6 +240,11 @@ impl fmt::Display for Place {
         match self {
             Self::Secret { namespace, name, key } => write!(f, "secret/{namespace}/{name}#{key}"),
             Self::Endpoint {
+                host,
+                port,
+                server_name,
+            } => write!(f, "endpoint/{host}:{port}?sni={server_name}"),
+            Self::NoHost {
                 host,
                 port,
                 server_name,

@@ -10,7 +10,7 @@ mod states;
 /// Where the page of [`page`] is published; a reason's entry is at `#` and its name in lower case.
 pub const RUNBOOKS: &str = "https://github.com/certmon/certmon/blob/main/docs/reference/reasons.md";
 
-/// A reason, in the order of `certmon explain`: findings, conditions, Events.
+/// A reason, in the order of `certmon explain`: findings, conditions, sinks, Events.
 #[derive(
     Clone,
     Copy,
@@ -60,6 +60,11 @@ pub enum Reason {
     SourceForbidden,
     SourceUnavailable,
     ReferenceNotFound,
+    NewGeneration,
+    Discovering,
+    InvalidSpec,
+    InternalError,
+
     Delivered,
     NothingToSend,
     NoSinks,
@@ -68,10 +73,6 @@ pub enum Reason {
     RateLimited,
     DeliveryFailed,
     LedgerUnreadable,
-    NewGeneration,
-    Discovering,
-    InvalidSpec,
-    InternalError,
 
     MonitoringStarted,
     SelectionChanged,
@@ -99,8 +100,36 @@ pub enum ReasonGroup {
     Finding,
     /// The state of a condition; those that tell of a fault are Events too.
     Condition,
+    /// How the sinks stand, in the condition `Notified`; those that tell of a fault are Events too.
+    Sink,
     /// Something happened.
     Event,
+}
+
+impl ReasonGroup {
+    /// Its heading.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Finding => "Findings",
+            Self::Condition => "Conditions",
+            Self::Sink => "Sinks",
+            Self::Event => "Events",
+        }
+    }
+
+    /// What stands under its heading.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Finding => "What is wrong with a certificate or a place. The worst one is the reason of `Healthy`.",
+            Self::Condition => {
+                "Reasons of `Ready`, `Healthy`, `Reconciling`, `Stalled`; `Pending` and `Suspended` also of `Notified`."
+            }
+            Self::Sink => "Reasons of `Notified`: whether those who are to be told have been.",
+            Self::Event => "What happened. Findings and faults are Events too, by their own names.",
+        }
+    }
 }
 
 impl Reason {
@@ -117,6 +146,8 @@ impl Reason {
             ReasonGroup::Finding
         } else if self <= Self::InternalError {
             ReasonGroup::Condition
+        } else if self <= Self::LedgerUnreadable {
+            ReasonGroup::Sink
         } else {
             ReasonGroup::Event
         }
@@ -227,13 +258,7 @@ pub fn page() -> String {
          conditions, Events, metrics and messages.\n",
     );
     for group in ReasonGroup::iter() {
-        page.push_str(match group {
-            ReasonGroup::Finding => {
-                "\n## Findings\n\nWhat is wrong with a certificate or a place. The worst one is the reason of `Healthy`.\n"
-            }
-            ReasonGroup::Condition => "\n## Conditions\n\nReasons of `Ready`, `Healthy`, `Notified`, `Reconciling`, `Stalled`.\n",
-            ReasonGroup::Event => "\n## Events\n\nWhat happened. Findings and faults are Events too, by their own names.\n",
-        });
+        page.push_str(&format!("\n## {}\n\n{}\n", group.title(), group.about()));
         for reason in Reason::iter().filter(|reason| reason.group() == group) {
             page.push_str(&format!(
                 "\n### {}\n\n{}\n\n**What leads to it:** {}\n\n**What to do:** {}\n",

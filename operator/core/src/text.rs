@@ -1,6 +1,7 @@
 //! Text that somebody else wrote. A certificate's names reach status, Events, mail and chat: they pass through
 //! [`PeerText`] first, which can only be made by sanitising.
 
+use crate::hash::ShortHash;
 use serde::{Deserialize, Serialize};
 use std::{fmt, sync::Arc};
 
@@ -53,6 +54,24 @@ pub fn is_unsafe(c: char) -> bool {
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// The most characters of a [`token`].
+pub const MOST_TOKEN_CHARS: usize = 128;
+
+/// A value of an annotation that asks for something, in the form in which it is compared and echoed: at most
+/// [`MOST_TOKEN_CHARS`] characters of printable ASCII. One that is so already stays as it is; of another the odd
+/// characters become `?`, and a hash of the whole ends it, so that two that differ still do.
+#[must_use]
+pub fn token(text: &str) -> String {
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte);
+    if text.len() <= MOST_TOKEN_CHARS && text.bytes().all(is_plain) {
+        return text.to_owned();
+    }
+    let end = format!("~{}", ShortHash::of(&[text.as_bytes()]));
+    let plain = |c: char| if u8::try_from(c).is_ok_and(is_plain) { c } else { '?' };
+    let begin = text.chars().map(plain).take(MOST_TOKEN_CHARS - end.len());
+    begin.chain(end.chars()).collect()
+}
+
 impl From<String> for PeerText {
     fn from(raw: String) -> Self {
         Self::sanitise(&raw)
@@ -92,5 +111,27 @@ mod tests {
         let text = PeerText::sanitise(&"ä".repeat(1000));
         assert_eq!(text.as_str().chars().count(), PeerText::MAX_CHARS);
         assert!(text.as_str().ends_with('…'));
+    }
+
+    #[test]
+    fn a_token_is_short_and_plain_and_two_that_differ_still_do() {
+        for plain in ["", "1", "2026-11-25T21:45:43Z", &"x".repeat(MOST_TOKEN_CHARS)] {
+            assert_eq!(token(plain), plain);
+        }
+        let long = |end: &str| token(&("x".repeat(5000) + end));
+        let odd = [
+            long("1"),
+            long("2"),
+            token("a\nb"),
+            token("a\u{202e}b"),
+            token("a?b\u{7f}"),
+            token(&"ä".repeat(128)),
+        ];
+        for (at, one) in odd.iter().enumerate() {
+            assert!(one.len() <= MOST_TOKEN_CHARS, "{one}");
+            assert!(one.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{one}");
+            assert_eq!(token(one), *one, "it stays what it is");
+            assert!(!odd[..at].contains(one), "{one}");
+        }
     }
 }

@@ -15,7 +15,10 @@ pub fn no_secret(namespace: &str, choice: &SecretChoice, world: &World) -> Strin
         return format!("no Secret of type {types} exists in namespace {namespace}");
     }
     let Some(matcher) = choice.selector.as_ref().filter(|matcher| !matcher.text.is_empty()) else {
-        return format!("{number} of type {types} exist in namespace {namespace}, but none has a chosen key");
+        return match held.len() {
+            1 => format!("1 Secret of type {types} exists in namespace {namespace}, but has no chosen key"),
+            _ => format!("{number} of type {types} exist in namespace {namespace}, but none has a chosen key"),
+        };
     };
     for (label, value) in &matcher.equal {
         if held.iter().any(|secret| secret.labels.get(label) == Some(value)) {
@@ -29,7 +32,10 @@ pub fn no_secret(namespace: &str, choice: &SecretChoice, world: &World) -> Strin
             .iter()
             .max_by_key(|(other, number)| (common_prefix(other, value), **number));
         let near = near.map_or_else(
-            || format!("none of {number} of type {types} has that label"),
+            || match held.len() {
+                1 => format!("the 1 Secret of type {types} does not have that label"),
+                _ => format!("none of {number} of type {types} has that label"),
+            },
             |(other, of)| {
                 let have = if *of == 1 { "has" } else { "have" };
                 format!("{of} of {number} of type {types} {have} {label}={other}")

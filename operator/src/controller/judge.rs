@@ -9,8 +9,8 @@ use super::{
 use certmon_core::{
     alert::Standing,
     assess::{
-        self, DialledExpectation, MissingSecret, StoredExpectation, assess_dialled, assess_ingress_secret,
-        assess_limit, assess_missing_secret, assess_stored, assess_too_few,
+        self, DialledExpectation, StoredExpectation, assess_dialled, assess_ingress_secret, assess_limit,
+        assess_missing_secret, assess_no_host, assess_stored, assess_too_few,
     },
     certificate::{Certificate, Fingerprint},
     dial::{DialProblem, Dialled, LookContext, Seen},
@@ -174,10 +174,7 @@ impl Judged {
         now: DateTime<Utc>,
     ) {
         match watched {
-            Watched::Stored {
-                value: Some(value),
-                with_anchors,
-            } => {
+            Watched::Stored { value, with_anchors } => {
                 let path = stored_path(judging.trust, judging.paths, place, value, now);
                 let (path, dispensable) = path.map_or((None, vec![]), |(path, dispensable)| (Some(path), dispensable));
                 let expected = StoredExpectation {
@@ -188,7 +185,11 @@ impl Judged {
                 };
                 self.stored(place, value, &expected, parsed, now);
             }
-            Watched::Stored { value: None, .. } => self.missing(place, parsed, now),
+            Watched::Missing { missing, named_by } => {
+                let found = assess_missing_secret(place, missing, named_by, &parsed.policy, now);
+                self.without_certificate(place, found, now);
+            }
+            Watched::NoHost => self.without_certificate(place, assess_no_host(place, &parsed.policy, now), now),
             Watched::Served {
                 target,
                 server_name,
@@ -243,14 +244,9 @@ impl Judged {
         self.counts(place, value.content.leaf().map(|leaf| leaf_of(leaf)), true);
     }
 
-    fn missing(&mut self, place: &Place, parsed: &Parsed, now: DateTime<Utc>) {
-        let name = place.object().map_or("", |(_, name)| name);
-        self.sightings.extend(assess_missing_secret(
-            place,
-            MissingSecret::Absent { name },
-            &parsed.policy,
-            now,
-        ));
+    /// A place that should hold a certificate and can't.
+    fn without_certificate(&mut self, place: &Place, found: Vec<Sighting>, now: DateTime<Utc>) {
+        self.sightings.extend(found);
         self.standings
             .insert(place.clone(), Standing::Judged { looked_at: now });
         self.counts(place, None, true);
@@ -329,13 +325,11 @@ impl Judged {
         for source in &resolved.sources {
             let Some(least) = source.min_certificates else { continue };
             let holds = |place: &&Place| match resolved.places.get(*place) {
-                Some(Watched::Stored { value, .. }) => {
-                    value.as_ref().is_some_and(|value| value.content != Content::Nothing)
-                }
+                Some(Watched::Stored { value, .. }) => value.content != Content::Nothing,
                 Some(Watched::Served { .. }) => {
                     matches!(self.present.get(*place), Some(Present::Served(dialled)) if dialled.seen().next().is_some())
                 }
-                None => false,
+                Some(Watched::Missing { .. } | Watched::NoHost) | None => false,
             };
             if !source.complete || !self.settled(&source.places) {
                 continue;

@@ -1,18 +1,22 @@
 //! What a monitor's spec means in the world as it is: places, and for each source how many, and what is wrong with it.
 
+mod ingresses;
+
 use super::{
     hint,
-    spec::{IngressChoice, Parsed, SecretChoice, SourceKind},
+    spec::{Endpoint, Parsed, SecretChoice, SourceKind},
 };
 use crate::{
     cluster::Key,
-    world::{Ingress, MOST_TYPES, StoredSecret, WatchId, WatchState, World},
+    world::{MOST_TYPES, StoredSecret, WatchId, WatchState, World},
 };
 use certmon_core::{
+    assess::{MissingSecret, NamedBy},
     observation::{Content, DataFault, StoredValue},
-    place::{Host, Place, Via},
+    place::{Host, Place},
     silence::glob,
     target::{DialTarget, Provenance},
+    text::PeerText,
 };
 use kube::core::SelectorExt;
 use std::{
@@ -22,8 +26,6 @@ use std::{
 
 /// The most targets of one monitor that are dialled.
 pub const MOST_DIALLED: usize = 500;
-/// The most addresses of an Ingress's status that are dialled.
-const MOST_ADDRESSES: usize = 16;
 
 /// What a monitor watches, now.
 #[derive(Clone, Debug, Default)]
@@ -43,11 +45,20 @@ pub struct Resolved {
 pub enum Watched {
     /// A value of a Secret.
     Stored {
-        /// What it holds; `None` where the Secret or the key isn't there.
-        value: Option<Arc<StoredValue>>,
+        /// What it holds.
+        value: Arc<StoredValue>,
         /// The certificates of `ca.crt` beside it are judged too.
         with_anchors: bool,
     },
+    /// A Secret, or its key, that something names and that isn't there.
+    Missing {
+        /// What of it.
+        missing: MissingSecret,
+        /// Who names it.
+        named_by: NamedBy,
+    },
+    /// An endpoint whose host is none: it is not dialled.
+    NoHost,
     /// What a server serves.
     Served {
         /// What is dialled; `None` where nothing can be (a wildcard host, a target beyond the limit).
@@ -125,8 +136,8 @@ pub fn resolve(namespace: &str, parsed: &Parsed, world: &World, open: &dyn Fn(&P
             SourceKind::Secrets(choice) => found.secrets(choice),
             SourceKind::Ingresses(choice) => found.ingresses(choice),
             SourceKind::Endpoints(endpoints) => {
-                for (host, port, server_name) in endpoints {
-                    found.endpoint(host, *port, server_name);
+                for endpoint in endpoints {
+                    found.endpoint(endpoint);
                 }
             }
         }
@@ -196,18 +207,39 @@ impl<'a> Found<'a> {
         }
     }
 
-    fn endpoint(&mut self, host: &Host, port: u16, server_name: &Host) {
-        let place = Place::Endpoint {
-            host: host.clone(),
-            port,
-            server_name: server_name.clone(),
-        };
-        let watched = Watched::Served {
-            target: Some(self.target(vec![(host.clone(), port, Provenance::FreeText)], server_name)),
-            server_name: server_name.clone(),
-            secret: StoredBeside::None,
-            from_object: false,
-            without_address: false,
+    fn endpoint(&mut self, endpoint: &Endpoint) {
+        let (place, watched) = match endpoint.clone() {
+            Endpoint::Dialled {
+                host,
+                port,
+                server_name,
+            } => {
+                let watched = Watched::Served {
+                    target: Some(self.target(vec![(host.clone(), port, Provenance::FreeText)], &server_name)),
+                    server_name: server_name.clone(),
+                    secret: StoredBeside::None,
+                    from_object: false,
+                    without_address: false,
+                };
+                let place = Place::Endpoint {
+                    host,
+                    port,
+                    server_name,
+                };
+                (place, watched)
+            }
+            Endpoint::NoHost {
+                host,
+                port,
+                server_name,
+            } => {
+                let place = Place::NoHost {
+                    host,
+                    port,
+                    server_name,
+                };
+                (place, Watched::NoHost)
+            }
         };
         self.places.insert(place, watched);
     }
@@ -294,7 +326,7 @@ impl<'a> Found<'a> {
                     ..StoredValue::default()
                 };
                 let watched = Watched::Stored {
-                    value: Some(Arc::new(value)),
+                    value: Arc::new(value),
                     with_anchors: false,
                 };
                 let place = self.secret_place(secret.key.name.clone(), main_key);
@@ -302,7 +334,7 @@ impl<'a> Found<'a> {
             }
             for (key, value) in values {
                 let watched = Watched::Stored {
-                    value: Some(value.clone()),
+                    value: value.clone(),
                     with_anchors,
                 };
                 let place = self.secret_place(secret.key.name.clone(), key.clone());
@@ -313,140 +345,46 @@ impl<'a> Found<'a> {
             return;
         }
         let missing: Vec<&Box<str>> = choice.names.iter().filter(|name| !seen.contains(&***name)).collect();
-        for name in &missing {
-            let watched = Watched::Stored {
-                value: None,
-                with_anchors: false,
+        for (at, name) in missing.iter().enumerate() {
+            let (missing_as, text) = self.why_missing(name, choice);
+            let watched = Watched::Missing {
+                missing: missing_as,
+                named_by: NamedBy::Monitor,
             };
             let place = self.secret_place(&***name, main_key);
             self.places.insert(place, watched);
-        }
-        if let Some(first) = missing.first() {
-            let more = if missing.len() > 1 {
-                format!(" (and {} more)", missing.len() - 1)
-            } else {
-                String::new()
-            };
-            let text = format!(
-                "Secret {}/{first} does not exist, or is not of type {}{more}",
-                self.namespace,
-                hint::any_of(&choice.types)
-            );
-            self.trouble = self.trouble.take().or(Some(Trouble::NotFound(text)));
+            if at == 0 {
+                let more = match missing.len() {
+                    1 => String::new(),
+                    several => format!(" (and {} more)", several - 1),
+                };
+                self.trouble = self.trouble.take().or(Some(Trouble::NotFound(text + &more)));
+            }
         }
         if self.places.is_empty() {
             self.hint = Some(hint::no_secret(self.namespace, choice, self.world));
         }
     }
 
-    fn ingresses(&mut self, choice: &IngressChoice) {
-        let world = self.world;
-        let complete = self.watch(&WatchId::Ingresses, "Ingresses");
-        let tls = WatchId::Secrets {
-            type_: "kubernetes.io/tls".into(),
-        };
-        let secrets_complete = self.watch(&tls, "Secrets of type kubernetes.io/tls");
-        let mut plain = 0;
-        for ingress in world.ingresses(self.namespace) {
-            if !choice.selector.selector.matches(&ingress.labels) {
-                continue;
-            }
-            plain += usize::from(ingress.tls.is_empty());
-            for entry in &ingress.tls {
-                let beside = self.stored_beside(entry.secret.as_deref(), choice.stored, secrets_complete);
-                let hosts = if entry.hosts.is_empty() {
-                    &ingress.rule_hosts
-                } else {
-                    &entry.hosts
-                };
-                for host in hosts.iter().filter_map(|host| Host::parse(host).ok()) {
-                    self.ingress_host(ingress, host, choice, &beside);
-                }
-            }
+    /// Why a Secret that `names` names is not among those that are looked at.
+    fn why_missing(&self, name: &str, choice: &SecretChoice) -> (MissingSecret, String) {
+        let what = format!("Secret {}/{name}", self.namespace);
+        if let Some(secret) = self.world.secret(self.namespace, name) {
+            let type_ = PeerText::sanitise(&secret.type_);
+            let text = format!("{what} exists with type {type_}: list it under `types`");
+            return (MissingSecret::OtherType(type_), text);
         }
-        if complete && self.places.is_empty() {
-            let all = world.ingresses(self.namespace).count();
-            let namespace = self.namespace;
-            self.hint = Some(match (all, plain) {
-                (0, _) => format!("no Ingress exists in namespace {namespace}"),
-                (_, 0) => format!(
-                    "none of the {all} Ingresses in namespace {namespace} matches {}",
-                    choice.selector.text
-                ),
-                (_, 1) => format!("1 Ingress in namespace {namespace} is selected, but has no `spec.tls`"),
-                _ => format!("{plain} Ingresses in namespace {namespace} are selected, but have no `spec.tls`"),
-            });
-        }
-    }
-
-    /// The Secret of a TLS entry, which becomes a place of its own where stored certificates are asked for.
-    fn stored_beside(&mut self, name: Option<&str>, stored: bool, secrets_complete: bool) -> StoredBeside {
-        let Some(name) = name else { return StoredBeside::None };
-        let secret = self.world.secret(self.namespace, name);
-        let value = secret.and_then(|secret| secret.values.iter().find(|(key, _)| &**key == "tls.crt"));
-        let value = value.map(|(_, value)| value.clone());
         let by_name = WatchId::Secret(Key::new(self.namespace, name));
-        let read = secret.is_some() || (secrets_complete && self.world.listed(&by_name, self.namespace).1);
-        self.complete &= read;
-        if stored && read {
-            let watched = Watched::Stored {
-                value: value.clone(),
-                with_anchors: true,
-            };
-            let place = self.secret_place(name, "tls.crt");
-            self.places.insert(place, watched);
-        }
-        value.map_or(StoredBeside::Missing, StoredBeside::Value)
-    }
-
-    fn ingress_host(&mut self, ingress: &Ingress, host: Host, choice: &IngressChoice, beside: &StoredBeside) {
-        let dialled = choice.served && !host.is_wildcard();
-        // Without a look and without a stored certificate there is nothing to judge.
-        let stored = choice.stored && matches!(beside, StoredBeside::Value(_));
-        if !dialled && !stored {
-            return;
-        }
-        let place = Place::Ingress {
-            namespace: self.namespace.into(),
-            name: ingress.key.name.clone(),
-            host: host.clone(),
-            port: choice.port,
-            via: choice.via,
+        let text = if self.world.listed(&by_name, self.namespace).1 {
+            format!("{what} does not exist")
+        } else {
+            format!(
+                "{what} does not exist, or is not of type {}",
+                hint::any_of(&choice.types)
+            )
         };
-        let without_address = ingress.addresses.is_empty() && choice.via == Via::Status;
-        let watched = Watched::Served {
-            target: dialled.then(|| self.target(dialled_hosts(ingress, &host, choice), &host)),
-            server_name: host,
-            secret: beside.clone(),
-            from_object: true,
-            without_address,
-        };
-        self.places.insert(place, watched);
+        (MissingSecret::Absent, text)
     }
-}
-
-/// The addresses of an Ingress's status; what DNS says of the host while there is none.
-fn dialled_hosts(ingress: &Ingress, host: &Host, choice: &IngressChoice) -> Vec<(Host, u16, Provenance)> {
-    if choice.via == Via::Dns || ingress.addresses.is_empty() {
-        return vec![(host.clone(), choice.port, Provenance::FreeText)];
-    }
-    let addresses = ingress.addresses.iter().map(|address| {
-        // One port per address: 443 where the status names it, else the first that it names.
-        let named = address
-            .ports
-            .iter()
-            .find(|&&named| named == 443)
-            .or(address.ports.first());
-        match named {
-            Some(&named) => (address.host.clone(), named, Provenance::ObjectStatusPort),
-            None => (address.host.clone(), choice.port, Provenance::ObjectStatus),
-        }
-    });
-    addresses
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .take(MOST_ADDRESSES)
-        .collect()
 }
 
 /// The values of a Secret that a source chooses. A pattern only searches: what holds no certificate there is nothing.

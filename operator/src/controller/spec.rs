@@ -1,5 +1,6 @@
-//! Parses a monitor's spec into the domain's types, once per generation. What the API server's rules let through and still
-//! can't be used is an error here, and `Stalled=True InvalidSpec` in the status.
+//! Parses a monitor's spec into the domain's types, once per generation. What makes the spec unreadable (an older schema let it
+//! in) is an error here, and `Stalled=True InvalidSpec` in the status; what is wrong with one endpoint stays that endpoint's.
+//! A pattern with more `*` than today's schema takes is used as it is: matching costs no more than both lengths multiplied.
 
 use certmon_core::{
     finding::Severity,
@@ -8,6 +9,7 @@ use certmon_core::{
     silence::NameGlob,
     sink::{SinkKind, WebhookTarget},
     target::Addresses,
+    text::PeerText,
 };
 use certmon_crd as crd;
 use chrono::TimeDelta;
@@ -82,8 +84,31 @@ pub enum SourceKind {
     Secrets(SecretChoice),
     /// Ingresses.
     Ingresses(IngressChoice),
-    /// Hosts and ports: host, port, server name.
-    Endpoints(Vec<(Host, u16, Host)>),
+    /// Hosts and ports.
+    Endpoints(Vec<Endpoint>),
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// One that can be dialled.
+    Dialled {
+        /// What is dialled.
+        host: Host,
+        /// The TCP port.
+        port: u16,
+        /// The name that is asked for; the host where nothing else is said.
+        server_name: Host,
+    },
+    /// What stands there is no host, or no server name: that is this endpoint's trouble alone.
+    NoHost {
+        /// The host, as it was written.
+        host: PeerText,
+        /// The TCP port.
+        port: u16,
+        /// The server name, as it was written; the host where nothing else is said.
+        server_name: PeerText,
+    },
 }
 
 /// Which Secrets, and which of their keys.
@@ -315,13 +340,7 @@ fn source(at: usize, wire: &crd::Source) -> Result<Source, InvalidSpec> {
             },
             port: ingresses.port,
         }),
-        crd::SourceKind::Endpoints(endpoints) => {
-            let parsed = endpoints
-                .iter()
-                .enumerate()
-                .map(|(at, wire)| endpoint(&format!("{path}.endpoints[{at}]"), wire));
-            SourceKind::Endpoints(parsed.collect::<Result<_, _>>()?)
-        }
+        crd::SourceKind::Endpoints(endpoints) => SourceKind::Endpoints(endpoints.iter().map(endpoint).collect()),
     };
     Ok(Source {
         name: wire.name.as_str().into(),
@@ -330,17 +349,24 @@ fn source(at: usize, wire: &crd::Source) -> Result<Source, InvalidSpec> {
     })
 }
 
-fn endpoint(path: &str, wire: &crd::Endpoint) -> Result<(Host, u16, Host), InvalidSpec> {
-    let host = |field: &str, text: &str| {
-        let host = Host::parse(text).ok().filter(|host| !host.is_wildcard());
-        host.ok_or_else(|| invalid(format!("{path}.{field}"), "must be a DNS name or an IP address"))
+fn endpoint(wire: &crd::Endpoint) -> Endpoint {
+    let host = |text: &str| Host::parse(text).ok().filter(|host| !host.is_wildcard());
+    let name = match wire.server_name.as_str() {
+        "" => &wire.host,
+        name => name,
     };
-    let dialled = host("host", &wire.host)?;
-    let server_name = match wire.server_name.as_str() {
-        "" => dialled.clone(),
-        name => host("serverName", name)?,
-    };
-    Ok((dialled, wire.port, server_name))
+    match (host(&wire.host), host(name)) {
+        (Some(host), Some(server_name)) => Endpoint::Dialled {
+            host,
+            port: wire.port,
+            server_name,
+        },
+        _ => Endpoint::NoHost {
+            host: PeerText::sanitise(&wire.host),
+            port: wire.port,
+            server_name: PeerText::sanitise(name),
+        },
+    }
 }
 
 fn sink(at: usize, wire: &crd::Sink) -> Result<Sink, InvalidSpec> {
@@ -402,3 +428,6 @@ fn silence(at: usize, wire: &crd::Silence) -> Result<Silence, InvalidSpec> {
         until: wire.until,
     })
 }
+
+#[cfg(test)]
+mod tests;

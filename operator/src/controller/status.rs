@@ -9,7 +9,7 @@ use certmon_core::{
     certificate::Fingerprint,
     delivery::SinkResult,
     dial::DialProblem,
-    finding::{Severity, Sighting},
+    finding::{Finding, Severity, Sighting},
     place::Place,
     text::PeerText,
 };
@@ -46,8 +46,6 @@ pub struct Report<'a> {
     pub findings: &'a [FindingReport<'a>],
     /// The sinks, in the spec's order.
     pub sinks: &'a [SinkReport<'a>],
-    /// Alerts that a silence holds back.
-    pub silenced: usize,
     /// The check annotation's value that was handled last.
     pub check_handled: Option<&'a str>,
     /// The test annotation's value that was handled last.
@@ -95,6 +93,8 @@ pub struct FindingReport<'a> {
     pub since: DateTime<Utc>,
     /// A silence holds it back.
     pub silenced: bool,
+    /// It waits for its grace, or for the look that confirms it: nobody has been told yet.
+    pub held: bool,
 }
 
 /// One sink, for the list.
@@ -140,8 +140,10 @@ pub fn build(
         &counts,
         now.trunc_subsecs(0),
     );
-    if report.stalled.is_none() && !report.suspended {
-        new.summary = text::summary(report, &counts, &new);
+    match &report.stalled {
+        Some(stalled) => new.summary = text::stalled_summary(stalled),
+        None if report.suspended => {}
+        None => new.summary = text::summary(report, &counts, &new),
     }
     fit(&mut new);
     new
@@ -163,14 +165,12 @@ fn counted_before(
 }
 
 fn facts(report: &Report<'_>) -> crd::CertificateMonitorStatus {
+    let found = by_place(report);
     let unsilenced = report.findings.iter().filter(|finding| !finding.silenced);
     crd::CertificateMonitorStatus {
-        certificates: Some(counts(report)),
-        next_expiry: next_expiry(report),
-        problems: unsilenced
-            .take(MOST_PROBLEMS)
-            .map(|finding| problem(report, finding))
-            .collect(),
+        certificates: Some(counts(report, &found)),
+        next_expiry: next_expiry(report, &found),
+        problems: unsilenced.take(MOST_PROBLEMS).map(problem).collect(),
         sources: report.resolved.sources.iter().map(|of| source(of, report)).collect(),
         sinks: report.sinks.iter().map(sink).collect(),
         ..crd::CertificateMonitorStatus::default()
@@ -190,27 +190,41 @@ fn groups<'a>(report: &'a Report<'_>) -> Vec<Vec<&'a PlaceReport>> {
     by_leaf.into_values().chain(alone).collect()
 }
 
-fn counts(report: &Report<'_>) -> crd::CertificateCounts {
-    let mut worst: BTreeMap<&Place, (Option<Severity>, bool)> = BTreeMap::new();
+/// What was found at one place.
+#[derive(Default)]
+struct Found {
+    /// The worst of what no silence holds back.
+    worst: Option<Severity>,
+    /// A silence holds something back.
+    silenced: bool,
+    /// The leaf has expired, silenced or not.
+    expired: bool,
+}
+
+fn by_place<'a>(report: &'a Report<'_>) -> BTreeMap<&'a Place, Found> {
+    let mut by_place: BTreeMap<&Place, Found> = BTreeMap::new();
     for finding in report.findings {
-        let entry = worst.entry(&finding.sighting.place).or_default();
+        let found = by_place.entry(&finding.sighting.place).or_default();
+        found.expired |= finding.sighting.finding == Finding::Expired;
         if finding.silenced {
-            entry.1 = true;
+            found.silenced = true;
         } else {
-            entry.0 = entry.0.max(Some(finding.sighting.severity));
+            found.worst = found.worst.max(Some(finding.sighting.severity));
         }
     }
+    by_place
+}
+
+fn counts(report: &Report<'_>, found: &BTreeMap<&Place, Found>) -> crd::CertificateCounts {
     let mut counts = crd::CertificateCounts {
         unchecked: report.resolved.unchecked,
         ..crd::CertificateCounts::default()
     };
     for group in groups(report) {
         counts.total += 1;
-        let findings = group.iter().filter_map(|place| worst.get(&place.place));
-        let (severity, silenced) = findings.fold((None, false), |(severity, silenced), (s, quiet)| {
-            (severity.max(*s), silenced || *quiet)
-        });
-        match (severity, silenced) {
+        let found = || group.iter().filter_map(|place| found.get(&place.place));
+        let worst = found().filter_map(|found| found.worst).max();
+        match (worst, found().any(|found| found.silenced)) {
             (Some(Severity::Critical), _) => counts.critical += 1,
             (Some(Severity::Warning), _) => counts.warning += 1,
             (None, true) => counts.silenced += 1,
@@ -222,35 +236,23 @@ fn counts(report: &Report<'_>) -> crd::CertificateCounts {
 }
 
 /// The first end that is still to come, of places that aren't silenced.
-fn next_expiry(report: &Report<'_>) -> Option<crd::NextExpiry> {
-    let quiet = |place: &Place| {
-        let mut of_place = report
-            .findings
-            .iter()
-            .filter(|finding| finding.sighting.place == *place)
-            .peekable();
-        of_place.peek().is_some() && of_place.all(|finding| finding.silenced)
+fn next_expiry(report: &Report<'_>, found: &BTreeMap<&Place, Found>) -> Option<crd::NextExpiry> {
+    let is_to_come = |place: &Place| {
+        found
+            .get(place)
+            .is_none_or(|found| !found.expired && (found.worst.is_some() || !found.silenced))
     };
-    let expired = |place: &Place| {
-        report.findings.iter().any(|finding| {
-            finding.sighting.place == *place && finding.sighting.finding == certmon_core::finding::Finding::Expired
-        })
-    };
-    let mut ends: Vec<(DateTime<Utc>, &Place)> = report
-        .places
-        .iter()
-        .filter_map(|place| Some((place.leaf.as_ref()?.not_after, &place.place)))
-        .collect();
-    ends.sort();
-    let next = ends.iter().find(|(_, place)| !expired(place) && !quiet(place));
-    next.map(|(end, place)| crd::NextExpiry {
+    let ends = report.places.iter().filter_map(|place| {
+        let leaf = place.leaf.as_ref()?;
+        is_to_come(&place.place).then_some((leaf.not_after, &place.place))
+    });
+    ends.min().map(|(end, place)| crd::NextExpiry {
         certificate: text::short_title(place),
-        time: (*end).into(),
+        time: end.into(),
     })
 }
 
-fn problem(report: &Report<'_>, finding: &FindingReport<'_>) -> crd::Problem {
-    let _ = report;
+fn problem(finding: &FindingReport<'_>) -> crd::Problem {
     crd::Problem {
         certificate: text::cut(&text::title_with_name(finding.sighting), 256),
         finding: text::cut(
@@ -304,3 +306,6 @@ fn fit(status: &mut crd::CertificateMonitorStatus) {
     let size = |status: &crd::CertificateMonitorStatus| serde_json::to_vec(status).map_or(0, |json| json.len());
     while size(status) > MOST_BYTES && (status.problems.pop().is_some() || status.summary.pop().is_some()) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use crate::{
         status::Stalled,
         trust::TrustBook,
     },
-    world::{KeyFilter, TrustKind, Wanted, World},
+    world::{KeyFilter, TrustKind, Wanted, WatchId, World},
 };
 use certmon_core::{
     alert::{Held, Transition},
@@ -177,7 +177,11 @@ pub(super) struct Monitored {
     pub(super) check_handled: Option<String>,
     pub(super) test: Option<(String, DateTime<Utc>)>,
     pub(super) test_handled: Option<String>,
+    /// When a test may be sent again.
+    pub(super) next_test: Option<DateTime<Utc>>,
     pub(super) stalled: Option<Stalled>,
+    /// Reason and message of the last Event about a spec that can't be used.
+    pub(super) told_stalled: Option<(String, String)>,
     /// How many places each source selected when that was last told.
     pub(super) selection: Option<BTreeMap<Box<str>, BTreeSet<Place>>>,
     pub(super) told_condition: Option<certmon_core::reason::Reason>,
@@ -281,7 +285,9 @@ impl Monitored {
             check_handled: None,
             test: None,
             test_handled: None,
+            next_test: None,
             stalled: None,
+            told_stalled: None,
             selection: None,
             told_condition: None,
             told_suspended: false,
@@ -332,6 +338,18 @@ impl Monitored {
         }) || self.selection.iter().flat_map(BTreeMap::values).flatten().any(place)
     }
 
+    /// A source names Secrets, one of them or this one.
+    pub(super) fn names_secret(&self, name: Option<&str>) -> bool {
+        let Ok(parsed) = &self.parsed else { return false };
+        parsed.sources.iter().any(|source| match &source.kind {
+            SourceKind::Secrets(choice) => match name {
+                Some(name) => choice.names.contains(name),
+                None => !choice.names.is_empty(),
+            },
+            SourceKind::Ingresses(_) | SourceKind::Endpoints(_) => false,
+        })
+    }
+
     /// A sink's Secret has another version. Returns whether this monitor has such a sink.
     pub(super) fn sink_secret_changed(&mut self, name: &str) -> bool {
         let Ok(parsed) = &self.parsed else { return false };
@@ -363,7 +381,10 @@ pub(super) fn wanted(world: &World) -> Wanted {
         let stored_paths = parsed.trust.is_some();
         for source in &parsed.sources {
             match &source.kind {
-                SourceKind::Secrets(choice) => want_secrets(&mut wanted, namespace, choice, &parsed, stored_paths),
+                SourceKind::Secrets(choice) => {
+                    want_secrets(&mut wanted, namespace, choice, &parsed, stored_paths);
+                    want_missing(&mut wanted, namespace, choice, world);
+                }
                 SourceKind::Ingresses(_) => want_ingresses(&mut wanted, namespace, world),
                 SourceKind::Endpoints(_) => {}
             }
@@ -402,6 +423,24 @@ fn want_secrets(wanted: &mut Wanted, namespace: &str, choice: &SecretChoice, par
             .or_default()
             .extend(&filter);
     }
+}
+
+/// A Secret that `names` names and that isn't among those of its types may be there with another type: then that is said.
+fn want_missing(wanted: &mut Wanted, namespace: &str, choice: &SecretChoice, world: &World) {
+    let is_listed = |type_: &str| {
+        let id = WatchId::Secrets { type_: type_.into() };
+        world.listed(&id, namespace).1
+    };
+    if !choice.types.iter().all(|type_| is_listed(type_)) {
+        return;
+    }
+    let absent = choice
+        .names
+        .iter()
+        .filter(|name| !world.is_held_by_type(namespace, name));
+    wanted
+        .named_secrets
+        .extend(absent.map(|name| Key::new(namespace, name)).take(64));
 }
 
 fn want_ingresses(wanted: &mut Wanted, namespace: &str, world: &World) {

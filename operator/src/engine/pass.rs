@@ -4,6 +4,7 @@
 use super::{
     Engine,
     monitored::{Monitored, SinkBook, Stored},
+    telling::TEST_EVERY,
 };
 use crate::{
     cluster::{Key, MonitorRef},
@@ -166,8 +167,15 @@ impl Engine {
             (!known).then_some((asked, now))
         };
         if let Some(test) = new(&object.test_requested, &state.test_handled, &state.test) {
-            state.test = Some(test);
-            state.sinks.values_mut().for_each(SinkBook::asked);
+            // A clock that went back doesn't make the wait longer.
+            match state.next_test.filter(|at| now < *at && *at <= now + TEST_EVERY) {
+                Some(at) => state.wake_at(at),
+                None => {
+                    state.next_test = Some(now + TEST_EVERY);
+                    state.test = Some(test);
+                    state.sinks.values_mut().for_each(SinkBook::asked);
+                }
+            }
         }
         if let Some(check) = new(&object.check_requested, &state.check_handled, &state.check) {
             state.check = Some(check);

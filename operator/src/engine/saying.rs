@@ -44,6 +44,10 @@ impl Engine {
         if self.still_reads(key, parsed, resolved, now) {
             return;
         }
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
+        state.told_stalled = None;
         let Some(state) = self.monitors.get(key) else { return };
         let findings: Vec<FindingReport<'_>> = sightings
             .iter()
@@ -53,6 +57,7 @@ impl Engine {
                 silenced: state
                     .silencer
                     .is_silenced(&sighting.place, sighting.finding, &sighting.facts, now),
+                held: state.is_held(key, sighting),
             })
             .collect();
         let sinks = self.sink_reports(state, parsed, now);
@@ -65,7 +70,6 @@ impl Engine {
             trust_problem: state.trust.problem.as_deref(),
             places: &judged.places,
             less_dialled: &judged.less_dialled,
-            silenced: findings.iter().filter(|finding| finding.silenced).count(),
             findings: &findings,
             sinks: &sinks,
             check_handled: state.check_handled.as_deref(),
@@ -207,7 +211,6 @@ impl Engine {
             less_dialled: &BTreeMap::new(),
             findings: &[],
             sinks: &[],
-            silenced: 0,
             check_handled: state.check_handled.as_deref(),
             test_handled: state.test_handled.as_deref(),
         };
@@ -215,8 +218,28 @@ impl Engine {
         for (place, target) in std::mem::take(&mut state.targets) {
             self.looks.unsubscribe(key, &place, &target);
         }
+        self.publish_stalled(key, &new);
         self.apply_status(key, new);
         self.rearm(key);
+    }
+
+    /// The Event of a spec that can't be used: one for each thing that is wrong with it, and none for what the stored status
+    /// says already.
+    fn publish_stalled(&mut self, key: &Key, new: &certmon_crd::CertificateMonitorStatus) {
+        let Some(state) = self.monitors.get_mut(key) else {
+            return;
+        };
+        let stalled = |status: &certmon_crd::CertificateMonitorStatus| {
+            let mut conditions = status.conditions.iter();
+            let stalled = conditions.find(|condition| condition.type_ == "Stalled")?;
+            Some((stalled.reason.clone(), stalled.message.clone()))
+        };
+        let said = state.told_stalled.take().or_else(|| stalled(state.status.as_ref()?));
+        let says = stalled(new).filter(|(reason, _)| reason == Reason::InvalidSpec.name());
+        state.told_stalled.clone_from(&says);
+        if let Some((_, message)) = says.clone().filter(|_| says != said) {
+            self.publish(key, true, Reason::InvalidSpec, "Configure", &message, None);
+        }
     }
 
     /// Going over a monitor panicked: it says so, and is left alone for a while.
@@ -414,8 +437,7 @@ impl Monitored {
     /// What is open and was not sighted: at places that nobody could look at since the start, or that can't be read now, or
     /// before the time at which it began, since the clock was set back. It is still true.
     pub(super) fn unsighted(&self, key: &Key, seen: &[Sighting]) -> Vec<Sighting> {
-        let id = |one: &Sighting| alert_id(&key.namespace, &key.name, &one.place, one.role, one.finding.kind());
-        let seen: BTreeSet<ShortHash> = seen.iter().map(id).collect();
+        let seen: BTreeSet<ShortHash> = seen.iter().map(|one| id_of(key, one)).collect();
         let open = self
             .book
             .alerts
@@ -434,14 +456,18 @@ impl Monitored {
 
     /// When the sighting's episode began, or it was first seen.
     fn since(&self, key: &Key, sighting: &Sighting) -> Option<DateTime<Utc>> {
-        let id = alert_id(
-            &key.namespace,
-            &key.name,
-            &sighting.place,
-            sighting.role,
-            sighting.finding.kind(),
-        );
+        let id = id_of(key, sighting);
         let open = self.book.alerts.get(&id).filter(|alert| alert.ended.is_none());
         open.map(|alert| alert.since).or_else(|| self.held.since(id))
     }
+
+    /// The sighting waits to be confirmed.
+    fn is_held(&self, key: &Key, sighting: &Sighting) -> bool {
+        sighting.hold != Hold::No && self.held.since(id_of(key, sighting)).is_some()
+    }
+}
+
+fn id_of(key: &Key, sighting: &Sighting) -> ShortHash {
+    let kind = sighting.finding.kind();
+    alert_id(&key.namespace, &key.name, &sighting.place, sighting.role, kind)
 }

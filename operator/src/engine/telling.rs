@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// A sink's Secret is read again after this where the API server did not answer.
 const READ_AGAIN: TimeDelta = TimeDelta::seconds(10);
+/// A monitor sends no more tests than one in this time: each is a message for every sink, whoever may annotate.
+pub(super) const TEST_EVERY: TimeDelta = TimeDelta::minutes(1);
 /// A test is echoed as handled after this, even if a sink has no outcome.
 pub(super) const TEST_WITHIN: TimeDelta = TimeDelta::seconds(60);
 
@@ -38,7 +40,7 @@ impl Engine {
             return;
         }
         self.drop_sinks(key, &parsed.sinks);
-        let mut create = false;
+        let (mut create, mut untestable) = (false, Vec::new());
         for sink in &parsed.sinks {
             let decision = self.decide(key, sink, now);
             let Some(state) = self.monitors.get_mut(key) else {
@@ -55,6 +57,10 @@ impl Engine {
                 Some(Decision::Wait(at) | Decision::Held(at)) => state.wake_at(at),
                 Some(Decision::Nothing { absorbed, next }) => {
                     if let Some(absorbed) = absorbed {
+                        let known = state.book.sinks.get(&*sink.manners.name);
+                        if absorbed.tested != known.and_then(|sink| sink.tested.clone()) {
+                            untestable.push(sink);
+                        }
                         state.book.sinks.insert(sink.manners.name.to_string(), absorbed);
                     }
                     if let Some(next) = next {
@@ -68,6 +74,9 @@ impl Engine {
                 Some(Decision::Blocked) => {}
                 None => create |= state.stored == Stored::Missing && state.test.is_some(),
             }
+        }
+        for sink in untestable {
+            self.publish_untestable(key, sink);
         }
         self.put_ledger(key, create);
         for sink in &parsed.sinks {
@@ -144,7 +153,12 @@ impl Engine {
             holder: &self.settings.identity,
             ledger_uid,
             resource_version,
-            test_token: state.test.as_ref().map(|(token, _)| token.as_str()),
+            // A sink that wasn't checked yet is no misconfigured one: its test waits for the check.
+            test_token: state
+                .test
+                .as_ref()
+                .filter(|_| book.is_some_and(|book| book.checked.is_some()))
+                .map(|(token, _)| token.as_str()),
             try_now: book.is_some_and(|book| book.try_now),
         }))
     }
@@ -213,6 +227,7 @@ impl Engine {
                     Ok(remarks) => (book.fault, book.remarks) = (None, remarks),
                     Err(fault) => (book.fault, book.remarks) = (Some(fault), vec![]),
                 }
+                self.publish_check(key, sink);
                 self.agenda.urge(key);
             }
             Err(_) => {
@@ -368,15 +383,15 @@ impl Engine {
                 let (reason, note) = if test {
                     (Reason::TestNotificationSent, format!("Sent a test message to {to}"))
                 } else {
-                    let open = count((counts.critical + counts.warning) as usize, "finding");
-                    let ended = if counts.resolved > 0 {
-                        format!(", {} resolved", counts.resolved)
-                    } else {
-                        String::new()
+                    let open = (counts.critical + counts.warning) as usize;
+                    let what = match (open, counts.resolved) {
+                        (0, resolved) => format!("{} as resolved", count(resolved as usize, "finding")),
+                        (open, 0) => count(open, "finding"),
+                        (open, resolved) => format!("{} and {resolved} resolved", count(open, "finding")),
                     };
                     (
                         Reason::NotificationSent,
-                        format!("Sent {open}{ended} to {to}: {}", intent.reason),
+                        format!("Sent {what} to {to}: {}", intent.reason),
                     )
                 };
                 self.publish(key, false, reason, "Notify", &note, None);
@@ -455,7 +470,7 @@ impl Monitored {
 }
 
 /// What people call a sink: where it goes, as far as the spec says.
-fn describe(sink: &SinkSpec) -> String {
+pub(super) fn describe(sink: &SinkSpec) -> String {
     use certmon_core::sink::{SinkKind, WebhookTarget};
     match &sink.kind {
         SinkKind::Slack {

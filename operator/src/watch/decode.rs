@@ -15,9 +15,6 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// The most of an annotation's value that is kept, in characters.
-const TOKEN: usize = 256;
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Metadata {
@@ -81,7 +78,7 @@ impl Decode for MonitorDecode {
         }
         let parts: Parts<'_> = serde_json::from_slice(json).ok()?;
         let spec = parts.spec.map_or("{}", RawValue::get);
-        let token = |value: Option<String>| value.map(|value| value.chars().take(TOKEN).collect());
+        let token = |value: Option<String>| value.as_deref().map(certmon_core::text::token);
         let (check, test) = parts
             .metadata
             .annotations

@@ -166,6 +166,24 @@ async fn a_check_that_is_asked_for_is_made_at_once_and_echoed() -> Result<()> {
         })
         .await?;
     assert!(server.connections() > before);
+
+    // A value of any length and any letters is handled once, and echoed in a form that is short and plain.
+    let odd = format!("certmon.dev/check-requested-at={}\u{202e}ä", "x".repeat(2000));
+    stage.annotate("shop", &odd).await?;
+    let echo = |monitor: &super::Monitor| {
+        let echo = monitor.0["status"]["lastHandledCheckRequest"].as_str();
+        echo.unwrap_or_default().to_owned()
+    };
+    let handled = stage
+        .until("shop", "the odd value's echo", |monitor| {
+            echo(monitor).starts_with("xxx")
+        })
+        .await?;
+    let echoed = echo(&handled);
+    assert!(
+        echoed.len() <= 128 && echoed.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+        "{echoed}"
+    );
     Ok(())
 }
 

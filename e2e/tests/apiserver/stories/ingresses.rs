@@ -134,7 +134,7 @@ async fn an_ingress_without_address_and_secret_heals_as_they_come() -> Result<()
     stage.apply(&[ingress("web", HOST, "shop-tls"), watching()]).await?;
     stage
         .until("shop", "what is missing", |monitor| {
-            monitor.has_problem(&["Secret/shop-tls", "SecretMissing"])
+            monitor.has_problem(&["Secret/shop-tls", "SecretMissing", "is named by Ingress/web"])
         })
         .await?;
 

@@ -115,6 +115,17 @@ async fn every_misconfiguration_is_said_at_once_with_the_next_step() -> Result<(
         assert!(monitor.says("Ready", "True", "Monitoring"), "{name}: {monitor:?}");
         assert_eq!(monitor.sink("team")["pending"], Value::Null, "{name}: nothing waits");
     }
+    let events = stage.events(&["SinkMisconfigured"]).await?;
+    for (name, _, _, parts) in &cases {
+        let told =
+            |line: &&str| line.starts_with("SinkMisconfigured: ") && parts.iter().all(|part| line.contains(part));
+        assert!(events.lines().any(|line| told(&line)), "{name}: no Event in\n{events}");
+    }
+    // Plain `get` shows it too.
+    let get = stage.kubectl(&["get", "certmon"]).await?;
+    let rows: Vec<Vec<&str>> = get.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0][3], "NOTIFIED", "{get}");
+    assert!(rows[1..].iter().all(|row| row[3] == "False"), "{get}");
     Ok(())
 }
 

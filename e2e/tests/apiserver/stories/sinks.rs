@@ -182,10 +182,12 @@ async fn a_test_that_is_asked_for_reaches_every_sink_and_is_echoed() -> Result<(
     stage.until("shop", "the test's echo", echoed("first")).await?;
     stage.events(&["TestNotificationSent"]).await?;
 
-    // One that fails is said to have failed, tried once, and echoed all the same.
+    // One that fails is said to have failed, tried once, and echoed all the same. (Of another monitor: each sends one a minute.)
     hook.answer_always(Answer::status(500));
-    stage.annotate("shop", "certmon.dev/test-requested-at=second").await?;
-    stage.until("shop", "the second test's echo", echoed("second")).await?;
+    let mut other = telling(&[webhook_sink("cmdb", "cmdb-hook")]);
+    other["metadata"] = json!({ "name": "other", "annotations": { "certmon.dev/test-requested-at": "second" } });
+    stage.apply(&[other]).await?;
+    stage.until("other", "the second test's echo", echoed("second")).await?;
     stage.events(&["TestNotificationFailed"]).await?;
     assert_eq!(hook.received().len(), 2);
     Ok(())

@@ -17,7 +17,8 @@ pub fn assess_too_few(
     policy: &Policy,
     now: DateTime<Utc>,
 ) -> Vec<Sighting> {
-    let message = format!("has {holding} of at least {wanted} certificates");
+    let noun = if wanted == 1 { "certificate" } else { "certificates" };
+    let message = format!("has {holding} of at least {wanted} {noun}");
     when(
         holding < wanted,
         Finding::TooFewCertificates,
@@ -39,7 +40,8 @@ pub fn assess_limit(
     now: DateTime<Utc>,
 ) -> Vec<Sighting> {
     let left = places.saturating_sub(limit);
-    let message = format!("watches {places} certificates, and {limit} may be checked: {left} are not");
+    let are = if left == 1 { "is" } else { "are" };
+    let message = format!("watches {places} certificates, and {limit} may be checked: {left} {are} not");
     when(
         left > 0,
         Finding::LimitExceeded,

@@ -8,8 +8,10 @@ use crate::{
     observation::{Content, DataFault, KeyVerdict, StoredValue},
     place::{Place, Role},
     policy::Policy,
+    text::PeerText,
 };
 use chrono::{DateTime, Utc};
+use std::{fmt, sync::Arc};
 
 /// `BadCertificateData`. Nothing of the value is quoted.
 pub(super) fn faults(case: &mut Case<'_>, value: &StoredValue, expected: &StoredExpectation) {
@@ -77,41 +79,53 @@ pub(super) fn key(case: &mut Case<'_>, value: &StoredValue, leaf: &Certificate) 
 }
 
 /// What of a Secret is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MissingSecret<'a> {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum MissingSecret {
     /// There is no Secret of this name, as far as may be seen.
-    Absent {
-        /// Its name.
-        name: &'a str,
-    },
-    /// The Secret has no such key.
-    WithoutKey {
-        /// Its name.
-        name: &'a str,
-        /// The key.
-        key: &'a str,
-    },
+    Absent,
+    /// It is there, with a type that isn't looked at.
+    OtherType(PeerText),
+    /// It is there, and has no certificate's key; its type, where that explains it.
+    WithoutKey(Option<PeerText>),
+}
+
+/// Who names a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NamedBy {
+    /// A source's `names`.
+    Monitor,
+    /// The Ingress of this name.
+    Ingress(Arc<str>),
+}
+
+impl fmt::Display for NamedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Monitor => f.write_str("the monitor"),
+            Self::Ingress(name) => write!(f, "Ingress/{name}"),
+        }
+    }
 }
 
 /// `SecretMissing`: a Secret that an Ingress or a source's `names` names isn't there, or has no certificate's key.
 #[must_use]
 pub fn assess_missing_secret(
     place: &Place,
-    missing: MissingSecret<'_>,
+    missing: &MissingSecret,
+    named_by: &NamedBy,
     policy: &Policy,
     now: DateTime<Utc>,
 ) -> Vec<Sighting> {
     let mut case = Case::new(place, policy, now);
     if let Some(severity) = policy.checks.secret_missing {
-        let own = matches!(place, Place::Secret { .. });
-        let message = match missing {
-            MissingSecret::Absent { .. } if own => "is named by the monitor and is not there".to_owned(),
-            MissingSecret::WithoutKey { .. } if own => "is named by the monitor and is not in the Secret".to_owned(),
-            MissingSecret::Absent { name } => format!("names Secret/{name}, which is not there"),
-            MissingSecret::WithoutKey { name, key } => format!("names Secret/{name}, which has no key {key}"),
+        let what = match missing {
+            MissingSecret::Absent => "is not there".to_owned(),
+            MissingSecret::OtherType(type_) => format!("exists with type {type_}: list it under `types`"),
+            MissingSecret::WithoutKey(None) => "is not in the Secret".to_owned(),
+            MissingSecret::WithoutKey(Some(type_)) => format!("is not in the Secret, which exists with type {type_}"),
         };
         let facts = Facts {
-            message,
+            message: format!("is named by {named_by} and {what}"),
             ..Facts::default()
         };
         case.add(Finding::SecretMissing, severity, Role::Leaf, facts, Hold::Grace);

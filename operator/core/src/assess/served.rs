@@ -88,24 +88,25 @@ pub(super) fn inconsistent(case: &mut Case<'_>, dialled: &Dialled) {
     );
 }
 
+/// `TargetNotPermitted`, in the same words whatever is behind the address, and whether or not it is one.
+pub(super) fn not_permitted(case: &mut Case<'_>) {
+    let facts = Facts {
+        message: format!("is not dialled: {}", ProbeFailure::NotPermitted.text()),
+        ..Facts::default()
+    };
+    case.add(
+        Finding::TargetNotPermitted,
+        Severity::Warning,
+        Role::Leaf,
+        facts,
+        Hold::No,
+    );
+}
+
 /// `Unreachable`, `NoAddress`, `TargetNotPermitted`.
 pub(super) fn reach(case: &mut Case<'_>, dialled: &Dialled, from_object: bool) {
     if dialled.is_refused() && !from_object {
-        let facts = Facts {
-            message: ProbeFailure::NotPermitted.text().to_owned(),
-            ..Facts::default()
-        };
-        // The same words whatever is behind the address.
-        case.add(
-            Finding::TargetNotPermitted,
-            Severity::Warning,
-            Role::Leaf,
-            Facts {
-                message: format!("is not dialled: {}", facts.message),
-                ..facts
-            },
-            Hold::No,
-        );
+        not_permitted(case);
     }
     let Some(severity) = case.policy.checks.unreachable else {
         return;

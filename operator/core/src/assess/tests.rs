@@ -7,6 +7,7 @@ use crate::{
     fixture::{Authority, Raw, Spec, day, parsed, pem, self_signed},
     policy::{FailureThreshold, Intermediates, Limit, Thresholds},
     target::{Look, ProbeFailure, ServedBytes},
+    text::PeerText,
     trust,
 };
 use chrono::TimeDelta;
@@ -394,29 +395,79 @@ fn paths_keys_and_weakness_are_findings_where_they_are_asked_for() {
 }
 
 #[test]
-fn a_missing_secret_is_held() {
-    let ingress = Place::Ingress {
+fn a_missing_secret_is_held_and_says_who_names_it() {
+    let secret = Place::Secret {
         namespace: "shop".into(),
-        name: "shop".into(),
-        host: Host::parse("shop.example").unwrap(),
-        port: 443,
-        via: crate::place::Via::Status,
+        name: "shop-tls".into(),
+        key: "tls.crt".into(),
     };
-    let found = assess_missing_secret(
-        &ingress,
-        MissingSecret::Absent { name: "shop-tls" },
-        &Policy::default(),
-        day(1),
-    );
-    assert_eq!(
-        said(&found),
-        [(
-            Finding::SecretMissing,
-            Severity::Warning,
-            Hold::Grace,
-            "names Secret/shop-tls, which is not there"
-        )]
-    );
+    let opaque = || PeerText::sanitise("Opaque");
+    let ingress = NamedBy::Ingress("shop".into());
+    for (missing, named_by, text) in [
+        (
+            MissingSecret::Absent,
+            &NamedBy::Monitor,
+            "is named by the monitor and is not there",
+        ),
+        (
+            MissingSecret::Absent,
+            &ingress,
+            "is named by Ingress/shop and is not there",
+        ),
+        (
+            MissingSecret::OtherType(opaque()),
+            &NamedBy::Monitor,
+            "is named by the monitor and exists with type Opaque: list it under `types`",
+        ),
+        (
+            MissingSecret::WithoutKey(None),
+            &ingress,
+            "is named by Ingress/shop and is not in the Secret",
+        ),
+        (
+            MissingSecret::WithoutKey(Some(opaque())),
+            &ingress,
+            "is named by Ingress/shop and is not in the Secret, which exists with type Opaque",
+        ),
+    ] {
+        let found = assess_missing_secret(&secret, &missing, named_by, &Policy::default(), day(1));
+        assert_eq!(
+            said(&found),
+            [(Finding::SecretMissing, Severity::Warning, Hold::Grace, text)]
+        );
+    }
+}
+
+#[test]
+fn a_host_that_is_none_is_not_permitted_in_the_words_of_any_other() {
+    let place = Place::NoHost {
+        host: PeerText::sanitise("2852039166"),
+        port: 443,
+        server_name: PeerText::sanitise("2852039166"),
+    };
+    assert_eq!(place.title(), "2852039166:443");
+    let mut dialled = Dialled::new();
+    let refused = Look {
+        addresses: vec![],
+        unresolved: vec![],
+        refused: 1,
+    };
+    let context = LookContext {
+        from_object: false,
+        secret_leaf: None,
+        failure_threshold: Policy::default().failure_threshold,
+    };
+    dialled.look(&refused, context, &mut |_| PathVerdict::NotJudged, day(1));
+    let host = Host::parse("127.0.0.1").unwrap();
+    let expected = DialledExpectation {
+        server_name: &host,
+        secret: None,
+        from_object: false,
+    };
+    let permitted_by_nobody = assess_dialled(&place, &dialled, &expected, &Policy::default(), day(1));
+    let no_host = assess_no_host(&place, &Policy::default(), day(1));
+    assert_eq!(no_host, permitted_by_nobody);
+    assert_eq!(no_host[0].finding, Finding::TargetNotPermitted);
 }
 
 #[test]

@@ -201,7 +201,11 @@ fn object(place: &Place) -> Option<MessageObject> {
     let (kind, name) = place.object()?;
     let key = match place {
         Place::Secret { key, .. } => Some(key.to_string()),
-        Place::Ingress { .. } | Place::Endpoint { .. } | Place::Source { .. } | Place::Monitor => None,
+        Place::Ingress { .. }
+        | Place::Endpoint { .. }
+        | Place::NoHost { .. }
+        | Place::Source { .. }
+        | Place::Monitor => None,
     };
     Some(MessageObject {
         kind: kind.to_owned(),

@@ -99,33 +99,42 @@ pub(super) fn texts(finding: Finding) -> Texts {
              HOST </dev/null | openssl x509 -noout -serial -enddate",
         ),
         Finding::Unreachable => (
-            "What serves the certificate could not be looked at, probe.failureThreshold times in a row. What \
-             was last seen of it keeps counting.",
+            "What serves the certificate could not be looked at, probe.failureThreshold (3 by default) times in a \
+             row. What was last seen of it keeps counting. It is told at once; where nothing was ever seen, only \
+             after 10 minutes, and when a look made then fails too. It ends with the second look in a row that \
+             works.",
             "The message has the cause: connection refused, timed out, reset, no route, the resolver failed, \
-             a TLS alert, no TLS at that port.",
+             a TLS alert, no TLS at that port. After a failure the next looks come after 30 seconds, then 2 \
+             minutes, then every 15 minutes, or every probe.interval where that is shorter.",
             "Try it from inside the cluster: kubectl -n NAMESPACE run probe --rm -it --restart=Never \
              --image=curlimages/curl -- curl -vk https://HOST:PORT. A NetworkPolicy may hold back the \
              operator alone.",
         ),
         Finding::NoAddress => (
-            "A host has no address to look at.",
+            "A host has no address to look at. That stands in status from the first look, and is told when it has \
+             lasted for 10 minutes and a look made then finds none either.",
             "The name has no A or AAAA record; or the Ingress has no address in its status and DNS has none \
-             either.",
+             either. Looks come after 30 seconds, then 2 minutes, then every 15 minutes, or every probe.interval \
+             where that is shorter.",
             "kubectl -n NAMESPACE get ingress shows the addresses that a controller wrote; is one installed \
              for its ingressClassName? For a name: nslookup HOST.",
         ),
         Finding::SecretMissing => (
-            "A Secret that an Ingress or the monitor names isn't there, or has no certificate, for at least \
-             10 minutes.",
-            "It was deleted, never made, stands in another namespace, or is named with a typing error.",
+            "A Secret that an Ingress or the monitor names isn't there, or has no certificate; the message says who \
+             names it. That stands in status at once, and is told when it has lasted for 10 minutes.",
+            "It was deleted, never made, stands in another namespace, or is named with a typing error; or it is of \
+             another type: the message names that, and a source looks only at those under its types.",
             "kubectl -n NAMESPACE get secret NAME; what should make it? With cert-manager: kubectl -n \
              NAMESPACE get certificate.",
         ),
         Finding::TargetNotPermitted => (
-            "The operator doesn't dial this endpoint. No packet was sent.",
-            "The address or the port isn't permitted: loopback, link-local, metadata and the operator's own \
-             addresses never are, private ranges and unusual ports only if the admin allows them.",
-            "Ask the cluster's admin to allow the range and port for this namespace in the egress policy, or \
+            "The operator doesn't dial this endpoint, or not every address of it. No packet was sent there.",
+            "The address or the port isn't permitted for this namespace by the egress policy. Addresses of the \
+             cluster's insides (loopback, link-local, private ranges) and unusual ports are dialled only where the \
+             admin allows them, metadata addresses never. The words are the same whatever is behind the address. \
+             Or the host is neither a DNS name nor an address: 127.1, 0x7f000001 and 2130706433 are none.",
+            "Write the host as a DNS name, four decimal numbers or an IPv6 address. If it is, ask the cluster's \
+             admin to allow the range and port for this namespace in the egress policy (chart: egressPolicy), or \
              monitor the Secret instead: spec.sources[].secrets.",
         ),
         Finding::BadCertificateData => (

@@ -50,7 +50,7 @@ pub(super) fn texts(reason: Reason) -> Texts {
         Reason::ReferenceNotFound => (
             "Something that the spec names isn't there.",
             "A Secret under names is missing or has a type that isn't in types; or a ConfigMap or Secret \
-             under trust is missing, lacks the key, or holds no certificate.",
+             under trust is missing, lacks the key, or holds no certificate. The message says which.",
             "kubectl -n NAMESPACE describe certmon MONITOR names it; make it, or correct its name. It is read \
              at once.",
         ),
@@ -115,9 +115,14 @@ pub(super) fn texts(reason: Reason) -> Texts {
             "Wait a moment; a large namespace takes seconds.",
         ),
         Reason::InvalidSpec => (
-            "The spec can't be used; nothing of this monitor is checked or told.",
-            "It was stored under an older, looser schema.",
-            "The condition's message names the field: kubectl -n NAMESPACE edit certmon MONITOR.",
+            "The spec can't be read; nothing of this monitor is checked or told, and what status says of its \
+             certificates is as it was. Other monitors go on.",
+            "It was stored under an older, looser schema, or one without rules, and today's refuses it: a field of \
+             another kind, a duration that is none, a source or sink of no kind or two. (A host that is none is \
+             TargetNotPermitted at its endpoint, and stops nothing else.) An Event with this reason and no such \
+             condition: the API server doesn't even take a status for the object as it is stored.",
+            "The message names the field: kubectl -n NAMESPACE edit certmon MONITOR. What is allowed there: kubectl \
+             explain certmon.spec. It is read again at once.",
         ),
         Reason::InternalError => (
             "Judging this monitor failed by a fault in certmon. Other monitors go on.",
@@ -168,7 +173,8 @@ pub(super) fn texts(reason: Reason) -> Texts {
         ),
         Reason::TestNotificationSent => (
             "A sink accepted the test that was asked for.",
-            "The annotation certmon.dev/test-requested-at changed.",
+            "The annotation certmon.dev/test-requested-at changed. A monitor sends one test a minute: a change within \
+             a minute of the last test waits for the end of that minute.",
             "Look whether it arrived.",
         ),
         Reason::TestNotificationFailed => (

@@ -34,7 +34,7 @@ pub(super) fn build(
     now: DateTime<Utc>,
 ) -> Vec<Condition> {
     let mut verdicts = match (&report.stalled, report.suspended) {
-        (Some(stalled), _) => of_stalled(old, stalled),
+        (Some(stalled), _) => of_stalled(stalled),
         (None, true) => suspended(),
         (None, false) => vec![ready(report, counts), healthy(report, counts), notified(report)],
     };
@@ -71,24 +71,10 @@ fn timed(old: &[Condition], verdict: Verdict, generation: i64, now: DateTime<Utc
     }
 }
 
-fn of_stalled(old: &[Condition], stalled: &Stalled) -> Vec<Verdict> {
-    let (reason, message) = match stalled {
-        Stalled::InvalidSpec(problem) => (Reason::InvalidSpec, format!("The spec can't be used: {problem}")),
-        Stalled::InternalError => (
-            Reason::InternalError,
-            "Going over this monitor failed inside certmon; it is tried again. Please report it".to_owned(),
-        ),
-    };
-    let known = |type_: &str| {
-        old.iter()
-            .any(|condition| condition.type_ == type_ && condition.status != "Unknown")
-    };
-    let unknown = ["Healthy", "Notified"].into_iter().map(|type_| {
-        let message = if known(type_) {
-            "What was known before no longer counts"
-        } else {
-            "Nothing is checked"
-        };
+fn of_stalled(stalled: &Stalled) -> Vec<Verdict> {
+    let (reason, message) = (text::stalled_reason(stalled), text::stalled(stalled));
+    let unknown = ["Healthy", "Notified"].map(|type_| {
+        let message = "Nothing is checked or told meanwhile, and what was known before no longer counts";
         verdict(type_, "Unknown", reason, message)
     });
     let mut verdicts = vec![verdict("Ready", "False", reason, message.clone())];
@@ -147,8 +133,8 @@ fn ready(report: &Report<'_>, counts: &CertificateCounts) -> Verdict {
     );
     if counts.unchecked > 0 {
         message.push_str(&format!(
-            "; {} more are not checked, because `limits` allow no more",
-            counts.unchecked
+            "; {}, because `limits` allow no more",
+            text::unchecked(counts.unchecked)
         ));
     }
     verdict("Ready", "True", Reason::Monitoring, message)
@@ -260,12 +246,22 @@ fn notified(report: &Report<'_>) -> Verdict {
         );
     }
     if report.sinks.iter().any(|sink| sink.sent.is_some()) {
-        return verdict(
-            "Notified",
-            "True",
-            Reason::Delivered,
-            "Every sink has accepted its last message",
-        );
+        let message = "Every sink has accepted its last message".to_owned() + &confirmed(report);
+        return verdict("Notified", "True", Reason::Delivered, message);
     }
-    verdict("Notified", "True", Reason::NothingToSend, "Nothing to tell yet")
+    let message = "Nothing to tell yet".to_owned() + &confirmed(report);
+    verdict("Notified", "True", Reason::NothingToSend, message)
+}
+
+/// What stands in status and was told to nobody, since it may pass.
+fn confirmed(report: &Report<'_>) -> String {
+    let held = report
+        .findings
+        .iter()
+        .filter(|finding| finding.held && !finding.silenced);
+    match held.count() {
+        0 => String::new(),
+        1 => "; 1 finding is being confirmed, and is told if it lasts for 10 minutes".to_owned(),
+        several => format!("; {several} findings are being confirmed, and are told if they last for 10 minutes"),
+    }
 }

@@ -1,12 +1,13 @@
 //! Sentences and lines of the status.
 
-use super::{FindingReport, MOST_LINES, Report};
+use super::{FindingReport, MOST_LINES, Report, Stalled};
 use crate::controller::{hint::count, resolve::SourceReport};
 use certmon_core::{
     delivery::SinkResult,
     dial::DialProblem,
     finding::{Severity, Sighting},
     place::Place,
+    reason::Reason,
 };
 use certmon_crd::{CertificateCounts, CertificateMonitorStatus};
 use chrono::{DateTime, Utc};
@@ -54,6 +55,39 @@ pub(super) fn less_dialled(source: &SourceReport, less: &BTreeMap<Place, DialPro
     Some(format!("{} is not looked at everywhere{more}: {why}", first.title()))
 }
 
+/// The reason why nothing can be done for a monitor.
+pub(super) fn stalled_reason(stalled: &Stalled) -> Reason {
+    match stalled {
+        Stalled::InvalidSpec(_) => Reason::InvalidSpec,
+        Stalled::InternalError => Reason::InternalError,
+    }
+}
+
+/// Why nothing can be done for a monitor.
+pub(super) fn stalled(stalled: &Stalled) -> String {
+    match stalled {
+        Stalled::InvalidSpec(problem) => format!("The spec can't be used: {}", cut(problem.trim_end_matches('.'), 900)),
+        Stalled::InternalError => {
+            "Going over this monitor failed inside certmon; it is tried again. Please report it".to_owned()
+        }
+    }
+}
+
+/// [`stalled`] as what `kubectl describe` shows last.
+pub(super) fn stalled_summary(of: &Stalled) -> Vec<String> {
+    vec![
+        format!("{}.", stalled(of)),
+        "Nothing of this monitor is checked or told meanwhile; what status says of certificates is as it was."
+            .to_owned(),
+    ]
+}
+
+/// "1 more is not checked".
+pub(super) fn unchecked(number: u32) -> String {
+    let are = if number == 1 { "is" } else { "are" };
+    format!("{number} more {are} not checked")
+}
+
 /// "1 of 14 certificates needs attention".
 pub(super) fn attention(counts: &CertificateCounts) -> String {
     let bad = counts.warning + counts.critical;
@@ -85,11 +119,9 @@ pub(super) fn summary(
             ))
         }));
     } else if counts.unknown > 0 {
-        lines.push(format!(
-            "{} of {} not been looked at yet.",
-            counts.unknown,
-            has(counts.total)
-        ));
+        let have = if counts.unknown == 1 { "has" } else { "have" };
+        let all = count(counts.total as usize, "certificate");
+        lines.push(format!("{} of {all} {have} not been looked at yet.", counts.unknown));
     } else {
         let next = status.next_expiry.as_ref();
         let next = next.map(|next| {
@@ -121,14 +153,6 @@ fn all(total: u32) -> String {
         "The 1 certificate is".to_owned()
     } else {
         format!("All {total} certificates are")
-    }
-}
-
-fn has(total: u32) -> String {
-    if total == 1 {
-        "1 certificate has".to_owned()
-    } else {
-        format!("{total} certificates have")
     }
 }
 
@@ -203,8 +227,8 @@ fn tail(report: &Report<'_>) -> Vec<String> {
     lines.extend(report.trust_problem.map(|problem| format!("Trust: {problem}.")));
     if report.resolved.unchecked > 0 {
         lines.push(format!(
-            "{} more are not checked: `limits` allow no more.",
-            report.resolved.unchecked
+            "{}: `limits` allow no more.",
+            unchecked(report.resolved.unchecked)
         ));
     }
     lines

@@ -179,3 +179,22 @@ value of the annotation, and echoed in status. It leaves no trace in what the si
     .quiet(day(1) + hours(3), day(2))
     .tell();
 }
+
+#[test]
+fn tests_in_a_row() {
+    Story::new(
+        "tests_in_a_row",
+        "Somebody asks for a test and, 20 seconds later, for another: a monitor sends one a minute, so the second waits for
+the rest of the minute.",
+    )
+    .at(minutes(0), "a monitor and a certificate that is fine", |stage| {
+        stage.secret("shop-tls", &days("shop.example.com", 0, 90));
+        stage.monitor(SECRETS);
+    })
+    .at(hours(1), "a test is asked for", |stage| stage.api.ask_for_test(&monitor_key(), "one"))
+    .at(hours(1) + chrono::TimeDelta::seconds(20), "and another", |stage| {
+        stage.api.ask_for_test(&monitor_key(), "two");
+    })
+    .quiet(hours(2), hours(20))
+    .tell();
+}

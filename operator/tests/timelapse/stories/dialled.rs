@@ -251,3 +251,21 @@ fn never_resolved() {
         .quiet(day(1) + hours(1), day(5))
         .tell();
 }
+
+#[test]
+fn endpoint_that_is_no_host() {
+    Story::new(
+        "endpoint_that_is_no_host",
+        "An older schema let `127.1` in beside a good endpoint. That is that endpoint's trouble alone, in the words of any
+target that isn't permitted; nothing is dialled for it, and the other one is watched as ever. It ends when the spec is
+mended.",
+    )
+    .at(minutes(0), "a monitor of two endpoints, one of which is none", |stage| {
+        up(stage, 0, 90);
+        stage.monitor(&ENDPOINT.replace("sinks:", "  - {host: \"127.1\"}\nsinks:"));
+    })
+    .quiet(minutes(5), day(2))
+    .at(day(2), "the spec is mended", |stage| stage.monitor(ENDPOINT))
+    .quiet(day(2) + hours(1), day(4))
+    .tell();
+}

@@ -215,3 +215,23 @@ stays in status, even where the operator is restarted. When the right is granted
     .quiet(day(2) + hours(1), day(30))
     .tell();
 }
+
+#[test]
+fn spec_that_cannot_be_read() {
+    Story::new(
+        "spec_that_cannot_be_read",
+        "A spec that an older schema let in: the monitor stalls, says so once in an Event and in words, and what was known
+stays. Nothing is told meanwhile. Then it is mended.",
+    )
+    .at(minutes(0), "a monitor and a Secret that ends on day 30", |stage| {
+        stage.secret("shop-tls", &days("shop.example.com", -60, 30));
+        stage.monitor(SECRETS);
+    })
+    .at(hours(5), "an interval that is no duration", |stage| {
+        stage.monitor(&format!("{SECRETS}probe: {{interval: often}}\n"));
+    })
+    .quiet(hours(6), day(12))
+    .at(day(12), "it is mended", |stage| stage.monitor(SECRETS))
+    .quiet(day(12) + hours(1), day(14))
+    .tell();
+}
