@@ -74,7 +74,6 @@ fn a_reason_that_is_none_gets_a_hint() {
     for (asked, hint) in [
         ("Expir", "Did you mean ExpiringSoon or ExpiryCritical or Expired?"),
         ("Unreachabel", "Did you mean Unreachable?"),
-        ("TargetNotPermited", "Did you mean TargetNotPermitted?"),
         ("xyzzy", "is no reason that certmon gives. `certmon explain`"),
     ] {
         let output = certmon(&["explain", asked]);

@@ -140,6 +140,9 @@ fn names(place: &Place, dns_names: &[PeerText]) -> Vec<String> {
         }
         names.push(host);
     }
+    if let Place::NoHost { host, .. } = place {
+        names.push(lower(host.as_str()));
+    }
     names.extend(dns_names.iter().map(|san| lower(san.as_str())));
     names
 }
@@ -276,6 +279,11 @@ mod tests {
             port: 443,
             server_name: Host::parse("www.example.com").unwrap(),
         };
+        let no_host = Place::NoHost {
+            host: PeerText::sanitise("127.1"),
+            port: 443,
+            server_name: PeerText::sanitise("127.1"),
+        };
         let facts = Facts {
             dns_names: vec![PeerText::sanitise("api.partner.example")],
             ..Facts::default()
@@ -289,6 +297,8 @@ mod tests {
             ("2001:db8::1", &endpoint, true),
             ("[2001:db8::1]", &endpoint, true),
             ("other.example", &endpoint, false),
+            ("127.*", &no_host, true),
+            ("128.*", &no_host, false),
         ] {
             let silences = [silence(&[glob], &[])];
             assert_eq!(

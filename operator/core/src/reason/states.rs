@@ -162,7 +162,8 @@ pub(super) fn texts(reason: Reason) -> Texts {
             "Nothing.",
         ),
         Reason::NotificationRecovered => (
-            "A sink that failed accepts messages again; it was sent what is true now.",
+            "A sink that failed accepts messages again, and was sent what is true now; or one that couldn't be used \
+             can be again.",
             "Its fault was mended.",
             "Nothing.",
         ),
