@@ -370,7 +370,7 @@ async fn the_program_takes_the_flags_and_the_policy_of_good_values() {
             .expect("a file");
         let said = without_cluster(policy, &arguments(&objects)[1..]).await;
         assert!(
-            said.contains("--kubeconfig /no/such/kubeconfig can't be read"),
+            said.contains("the kubeconfig /no/such/kubeconfig can't be read"),
             "{}: {said}",
             file.display()
         );

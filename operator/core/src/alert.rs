@@ -15,7 +15,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
 };
-use words::{renewal, resolution};
+use words::{is_by_policy, renewal, resolution};
 
 /// How long a held finding must last before it is told.
 pub const GRACE: TimeDelta = TimeDelta::minutes(10);
@@ -349,7 +349,7 @@ impl Round<'_, '_> {
         }
         // With the same certificate and a clock that goes on, only another threshold can end an expiry.
         let thresholds = alert.finding.kind() == AlertKind::Expiry && alert.role == Role::Leaf && same;
-        if self.input.policy_changed || thresholds {
+        if (self.input.policy_changed && is_by_policy(alert.finding.kind())) || thresholds {
             let message = format!(
                 "{} no longer applies: the monitor's thresholds, checks or trust changed",
                 alert.finding

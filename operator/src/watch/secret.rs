@@ -291,3 +291,106 @@ impl<'de> Visitor<'de> for ValuesSeed<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use std::collections::BTreeMap;
+
+    type Ca = CertifiedIssuer<'static, KeyPair>;
+
+    fn ca() -> Ca {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    /// A leaf and its issuer.
+    fn chain(name: &str, ca: &Ca) -> String {
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let leaf = params.signed_by(&KeyPair::generate().unwrap(), ca).unwrap();
+        format!("{}{}", leaf.pem(), ca.pem())
+    }
+
+    fn wanted() -> Wanted {
+        let keys = ["tls.crt".into(), "ca.crt".into()].into();
+        let lean = KeyFilter {
+            keys,
+            ..KeyFilter::default()
+        };
+        let whole = KeyFilter {
+            keep_der: true,
+            ..lean.clone()
+        };
+        let namespaces = [("shop", lean.clone()), ("pay", lean), ("trusting", whole)];
+        let namespaces: BTreeMap<Box<str>, KeyFilter> = namespaces
+            .into_iter()
+            .map(|(name, filter)| (name.into(), filter))
+            .collect();
+        Wanted {
+            secrets: BTreeMap::from([("kubernetes.io/tls".into(), namespaces)]),
+            ..Wanted::default()
+        }
+    }
+
+    /// What is kept of a Secret with this certificate and this private key.
+    fn kept(decode: &SecretDecode, namespace: &str, name: &str, certificate: &str, key: &str) -> StoredSecret {
+        let json = serde_json::json!({
+            "metadata": { "namespace": namespace, "name": name, "uid": name },
+            "type": "kubernetes.io/tls",
+            "data": { "tls.crt": STANDARD.encode(certificate), "tls.key": STANDARD.encode(key) },
+        });
+        match decode.object(json.to_string().as_bytes(), &wanted()) {
+            Some(Seen::Secret(secret)) => secret,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn only(secret: &StoredSecret) -> &Arc<StoredValue> {
+        match secret.values.as_slice() {
+            [(key, value)] if &**key == "tls.crt" => value,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn copies_of_a_certificate_share_their_facts_and_leaves_their_issuer() {
+        let decode = SecretDecode::new(watch::channel(Arc::default()).1);
+        let ca = ca();
+        let (shop, other) = (chain("shop.example", &ca), chain("other.example", &ca));
+        let first = kept(&decode, "shop", "shop-tls", &shop, "one key");
+        // The private key isn't looked at, so that another one makes no difference.
+        let copy = kept(&decode, "pay", "copy-tls", &shop, "another key");
+        assert!(Arc::ptr_eq(only(&first), only(&copy)));
+        let different = kept(&decode, "shop", "other-tls", &other, "one key");
+        assert!(!Arc::ptr_eq(only(&first), only(&different)));
+        let issuer = |secret: &StoredSecret| match &only(secret).content {
+            Content::Chain(chain) => chain.intermediates[0].clone(),
+            content => panic!("{content:?}"),
+        };
+        assert!(Arc::ptr_eq(&issuer(&first), &issuer(&different)));
+        assert!(Arc::ptr_eq(&first.type_, &different.type_));
+        assert!(Arc::ptr_eq(&first.key.namespace, &different.key.namespace));
+        // Where paths are judged the bytes stay: that is another value.
+        let whole = kept(&decode, "trusting", "shop-tls", &shop, "one key");
+        assert!(!Arc::ptr_eq(only(&first), only(&whole)));
+        let has_bytes = |secret: &StoredSecret| only(secret).content.leaf().is_some_and(|leaf| leaf.der.is_some());
+        assert_eq!((has_bytes(&first), has_bytes(&whole)), (false, true));
+    }
+
+    #[test]
+    fn facts_go_with_the_last_secret_that_has_them() {
+        let decode = SecretDecode::new(watch::channel(Arc::default()).1);
+        let shop = chain("shop.example", &ca());
+        let first = kept(&decode, "shop", "shop-tls", &shop, "");
+        let copy = kept(&decode, "pay", "copy-tls", &shop, "");
+        let facts = Arc::downgrade(only(&first));
+        drop(first);
+        assert!(facts.upgrade().is_some(), "the copy still has them");
+        drop(copy);
+        assert!(facts.upgrade().is_none(), "nobody has them");
+        let again = kept(&decode, "shop", "shop-tls", &shop, "");
+        assert!(only(&again).content.leaf().is_some());
+    }
+}

@@ -247,6 +247,14 @@ fn how_an_alert_ends_depends_on_place_and_policy() {
             2,
             ResolvedAs::Resolved,
         ),
+        // A limit that was raised is neither a threshold, nor a check, nor trust.
+        (
+            Finding::LimitExceeded,
+            Standing::Judged { looked_at: at(5) },
+            true,
+            1,
+            ResolvedAs::Resolved,
+        ),
         (
             Finding::ServedCertificateDiffers,
             Standing::Judged { looked_at: at(5) },

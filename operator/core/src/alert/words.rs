@@ -39,3 +39,14 @@ pub(super) fn resolution(finding: Finding) -> String {
         _ => format!("{finding} is not true any more"),
     }
 }
+
+/// Whether thresholds, checks or trust decide about it. The others end by what they say, whoever brought that about.
+pub(super) fn is_by_policy(kind: AlertKind) -> bool {
+    !matches!(
+        kind,
+        AlertKind::TargetNotPermitted
+            | AlertKind::TooFewCertificates
+            | AlertKind::LimitExceeded
+            | AlertKind::LedgerOverflow
+    )
+}

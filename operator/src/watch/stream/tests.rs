@@ -94,3 +94,79 @@ async fn pages_are_told_in_their_order_and_whole() {
     assert_eq!(told, ["began", "began", "first", "second"]);
     following.abort();
 }
+
+/// A page of one object that is about so long; a last one has no successor.
+fn page_of(bytes: usize, number: usize, last: bool) -> String {
+    let next = if last { String::new() } else { format!("page-{number}") };
+    serde_json::json!({
+        "metadata": { "resourceVersion": "7", "continue": next },
+        "items": [{ "metadata": {
+            "namespace": "shop",
+            "name": format!("hook-{number}"),
+            "uid": "u",
+            "resourceVersion": "7",
+            "annotations": { "padding": "x".repeat(bytes) },
+        } }],
+    })
+    .to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_grow_while_they_stay_small_and_shrink_where_objects_are_large() {
+    const MIB: usize = 1024 * 1024;
+    let sizes = [vec![100; 7], vec![3 * MIB, MIB], vec![3 * MIB; 8]].concat();
+    let pages = sizes.len();
+    let (asked, mut requests) = mpsc::unbounded_channel();
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let server = tower::service_fn(move |request: http::Request<Body>| {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let value = |name: &str| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+        };
+        let streams = query.contains("watch=true") || query.contains("sendInitialEvents");
+        let (status, body) = if streams {
+            // An older server: it knows no streamed lists, and the watch after them ends at once.
+            let known = value("sendInitialEvents").is_none();
+            (if known { 200 } else { 422 }, String::new())
+        } else {
+            let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let limit: u32 = value("limit").expect("a limit").parse().expect("a number");
+            asked.send((limit, value("continue"))).expect("the test listens");
+            (200, page_of(sizes[number], number, number + 1 == sizes.len()))
+        };
+        let response = http::Response::builder()
+            .status(status)
+            .body(axum::body::Body::from(body));
+        async { Ok::<_, Infallible>(response.expect("a response")) }
+    });
+    let (_wanted, asks) = watch::channel(Arc::default());
+    let (events, mut received) = mpsc::channel(64);
+    let client = Client::new(server, "default");
+    let following = tokio::spawn(follow(client, collection(), SinkSecretDecode, asks, events, || {}));
+    let mut limits = Vec::new();
+    for number in 0..pages {
+        let (limit, token) = requests.recv().await.expect("the next page");
+        assert_eq!(
+            token,
+            number.checked_sub(1).map(|before| format!("page-{before}")),
+            "page {number}"
+        );
+        limits.push(limit);
+    }
+    let (grows, shrinks) = (
+        [20, 40, 80, 160, 320, 500, 500, 500],
+        [250, 250, 125, 62, 31, 15, 7, 3, 1],
+    );
+    assert_eq!(limits, [&grows[..], &shrinks[..]].concat());
+    let mut seen = 0;
+    loop {
+        match received.recv().await.expect("the list ends") {
+            WorldEvent::Applied(..) => seen += 1,
+            WorldEvent::ListEnded(..) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(seen, pages, "an object of each page");
+    following.abort();
+}
