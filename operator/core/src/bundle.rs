@@ -6,10 +6,10 @@ mod key;
 mod pem;
 
 use crate::{
-    certificate::Certificate,
+    certificate::{Certificate, CertificateError, Fingerprint},
     observation::{Content, DataFault, StoredValue},
 };
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 /// The largest value that is read, in bytes: what a bundle may be in cert-manager (`internal/pem`). Real trust bundles
 /// of 150 roots fit.
@@ -31,20 +31,35 @@ pub fn read_secret(
     private_key: Option<&[u8]>,
     keep_der: bool,
 ) -> Vec<(Box<str>, StoredValue)> {
+    read_secret_knowing(type_, values, private_key, keep_der, &|_| None)
+}
+
+/// A certificate that was read before, by its fingerprint; with its bytes where they are to be kept.
+pub type Known<'a> = dyn Fn(Fingerprint) -> Option<Arc<Certificate>> + 'a;
+
+/// As [`read_secret`]; what is `known` is shared, not read again: thousands of leaves have one issuer.
+#[must_use]
+pub fn read_secret_knowing(
+    type_: &str,
+    values: &[(&str, &[u8])],
+    private_key: Option<&[u8]>,
+    keep_der: bool,
+    known: &Known<'_>,
+) -> Vec<(Box<str>, StoredValue)> {
     let has = |name: &str| values.iter().any(|(key, _)| *key == name);
     // Without a `tls.crt` among the values, somebody asked for `ca.crt` alone: then it is a value like any other.
     let anchors = type_ == "kubernetes.io/tls" && has("tls.crt");
     let mut read: Vec<(Box<str>, StoredValue)> = Vec::with_capacity(values.len());
     for (key, bytes) in values {
         if *key != "ca.crt" || !(anchors || is_blank(bytes)) {
-            read.push((Box::from(*key), read_value(bytes, keep_der)));
+            read.push((Box::from(*key), value(bytes, keep_der, known)));
         }
     }
     if anchors
         && let Some((_, value)) = read.iter_mut().find(|(key, _)| &**key == "tls.crt")
         && let Some((_, bytes)) = values.iter().find(|(key, bytes)| *key == "ca.crt" && !is_blank(bytes))
     {
-        (value.anchors, value.anchors_fault) = read_certificates(bytes, keep_der);
+        (value.anchors, value.anchors_fault) = kept(certificates(bytes, known), keep_der);
         share(value);
     }
     if let Some(private_key) = private_key
@@ -60,7 +75,11 @@ pub fn read_secret(
 /// Reads one value.
 #[must_use]
 pub fn read_value(bytes: &[u8], keep_der: bool) -> StoredValue {
-    let Found { certificates, fault } = certificates(bytes);
+    value(bytes, keep_der, &|_| None)
+}
+
+fn value(bytes: &[u8], keep_der: bool, known: &Known<'_>) -> StoredValue {
+    let Found { certificates, fault } = certificates(bytes, known);
     StoredValue {
         content: chain::arrange(certificates, keep_der),
         fault,
@@ -71,22 +90,39 @@ pub fn read_value(bytes: &[u8], keep_der: bool) -> StoredValue {
 /// Reads the certificates of a text or a DER file, each once, in their order, without asking how they belong together.
 #[must_use]
 pub fn read_certificates(bytes: &[u8], keep_der: bool) -> (Vec<Arc<Certificate>>, Option<DataFault>) {
-    let Found { certificates, fault } = certificates(bytes);
-    let certificates = certificates.into_iter().map(|one| one.keep(keep_der)).collect();
-    (certificates, fault)
+    kept(certificates(bytes, &|_| None), keep_der)
+}
+
+fn kept(found: Found, keep_der: bool) -> (Vec<Arc<Certificate>>, Option<DataFault>) {
+    let certificates = found.certificates.into_iter().map(|one| one.keep(keep_der)).collect();
+    (certificates, found.fault)
 }
 
 /// A certificate whose bytes are still at hand.
 struct Read {
-    certificate: Certificate,
+    certificate: Arc<Certificate>,
     der: Vec<u8>,
 }
 
 impl Read {
+    fn new(der: Vec<u8>, known: &Known<'_>) -> Result<Self, CertificateError> {
+        if der.len() > Certificate::MAX_BYTES {
+            return Err(CertificateError::TooLarge);
+        }
+        let fingerprint = Fingerprint::of(&der);
+        let certificate = match known(fingerprint) {
+            Some(certificate) => certificate,
+            None => Arc::new(Certificate::parse_of(fingerprint, &der, false)?),
+        };
+        Ok(Self { certificate, der })
+    }
+
     fn keep(self, der: bool) -> Arc<Certificate> {
         let mut certificate = self.certificate;
-        certificate.der = der.then(|| Arc::from(self.der));
-        Arc::new(certificate)
+        if certificate.der.is_some() != der {
+            Arc::make_mut(&mut certificate).der = der.then(|| Arc::from(self.der));
+        }
+        certificate
     }
 }
 
@@ -97,7 +133,7 @@ struct Found {
     fault: Option<DataFault>,
 }
 
-fn certificates(bytes: &[u8]) -> Found {
+fn certificates(bytes: &[u8], known: &Known<'_>) -> Found {
     let fault = |fault| Found {
         fault: Some(fault),
         ..Found::default()
@@ -109,7 +145,6 @@ fn certificates(bytes: &[u8]) -> Found {
         return fault(DataFault::TooLarge);
     }
     let (mut read, mut begun, mut too_large) = (0u16, 0u16, false);
-    let mut seen = HashSet::new();
     let mut found = Found::default();
     for block in pem::blocks(bytes) {
         if usize::from(read) == MAX_CERTIFICATES {
@@ -118,26 +153,24 @@ fn certificates(bytes: &[u8]) -> Found {
         }
         begun = begun.saturating_add(1);
         let Some(der) = block else { continue };
-        match Certificate::parse(&der, false) {
-            Ok(certificate) => {
+        match Read::new(der, known) {
+            Ok(one) => {
                 read += 1;
-                if seen.insert(certificate.fingerprint) {
-                    found.certificates.push(Read { certificate, der });
+                let same = |other: &Read| other.certificate.fingerprint == one.certificate.fingerprint;
+                if !found.certificates.iter().any(same) {
+                    found.certificates.push(one);
                 }
             }
-            Err(error) => too_large |= error == crate::certificate::CertificateError::TooLarge,
+            Err(error) => too_large |= error == CertificateError::TooLarge,
         }
     }
     if begun == 0 {
-        return match Certificate::parse(bytes, false) {
-            Ok(certificate) => Found {
-                certificates: vec![Read {
-                    certificate,
-                    der: bytes.to_vec(),
-                }],
+        return match Read::new(bytes.to_vec(), known) {
+            Ok(one) => Found {
+                certificates: vec![one],
                 fault: None,
             },
-            Err(crate::certificate::CertificateError::TooLarge) if bytes.first() == Some(&crate::der::SEQUENCE) => {
+            Err(CertificateError::TooLarge) if bytes.first() == Some(&crate::der::SEQUENCE) => {
                 fault(DataFault::TooLarge)
             }
             Err(_) => fault(DataFault::NoCertificate),

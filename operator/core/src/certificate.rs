@@ -8,11 +8,18 @@ pub use parse::CertificateError;
 use crate::{finding::Facts, hash::ShortHash, place::Role, text::PeerText};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::{fmt, net::IpAddr, sync::Arc};
 
 /// SHA-256 of a certificate's DER encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(pub [u8; 32]);
+
+impl Fingerprint {
+    pub(crate) fn of(der: &[u8]) -> Self {
+        Self(Sha256::digest(der).into())
+    }
+}
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -128,18 +135,38 @@ impl Certificate {
 }
 
 /// DNS names in one allocation: a hostile certificate has thousands.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Names(Box<str>);
+#[derive(Clone, PartialEq, Eq)]
+pub struct Names(Arc<str>);
+
+impl Default for Names {
+    fn default() -> Self {
+        Self("".into())
+    }
+}
 
 impl Names {
     /// Keeps the names in their order. A line feed, which no DNS name has, becomes `\u{fffd}`.
     pub fn new(names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
-        let mut joined = String::new();
+        let (mut joined, mut count) = (String::new(), 0);
         for name in names {
             joined.push_str(&name.as_ref().replace('\n', "\u{fffd}"));
             joined.push('\n');
+            count += 1;
+        }
+        // One name has one form, with which it can be shared.
+        if count == 1 && joined.len() > 1 {
+            joined.pop();
         }
         Self(joined.into())
+    }
+
+    /// The same names; where they are `name` alone, in its memory.
+    pub(crate) fn shared_with(self, name: &PeerText) -> Self {
+        if *self.0 == *name.as_str() {
+            Self(name.shared())
+        } else {
+            self
+        }
     }
 
     /// The names.

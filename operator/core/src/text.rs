@@ -31,6 +31,10 @@ impl PeerText {
         Self(out.trim().into())
     }
 
+    pub(crate) fn shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -56,6 +56,7 @@ pub fn next_change_dialled(
 /// leaf's.
 fn instants(one: Subject<'_>, leaf: Option<TimeDelta>, thresholds: &Thresholds) -> Vec<DateTime<Utc>> {
     let limits = [&thresholds.warning, &thresholds.critical];
+    let leaf = leaf.filter(|lifetime| *lifetime != one.lifetime());
     let crossings = [Some(one.lifetime()), leaf]
         .into_iter()
         .flatten()

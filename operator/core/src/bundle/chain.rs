@@ -74,18 +74,16 @@ fn leaf_of(read: &[Read]) -> Option<usize> {
 
 /// Per certificate, which others issued it.
 fn issuers(read: &[Read]) -> Vec<Vec<usize>> {
-    let mut by_subject: HashMap<_, Vec<usize>> = HashMap::new();
-    for (at, one) in read.iter().enumerate() {
-        by_subject.entry(one.certificate.subject_id).or_default().push(at);
-    }
     let mut budget = MAX_SIGNATURES;
     let mut all = Vec::with_capacity(read.len());
     for (at, one) in read.iter().enumerate() {
-        let candidates = by_subject.get(&one.certificate.issuer_id).into_iter().flatten();
+        // Of a few hundred at most: comparing each with each costs less than a map of them.
+        let named = |other: &Read| other.certificate.subject_id == one.certificate.issuer_id;
+        let candidates = read.iter().enumerate().filter(|(_, other)| named(other));
         all.push(
             candidates
-                .copied()
-                .filter(|other| *other != at && read.get(*other).is_some_and(|other| issued(one, other, &mut budget)))
+                .filter(|(other, issuer)| *other != at && issued(one, issuer, &mut budget))
+                .map(|(other, _)| other)
                 .collect(),
         );
     }

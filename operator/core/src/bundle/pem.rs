@@ -85,8 +85,13 @@ fn decode(body: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::with_capacity(body.len());
     for line in body.split(|byte| *byte == b'\n' || *byte == b'\r') {
         // Headers of RFC 1421; base64 has no colon.
-        if !line.contains(&b':') {
+        if memchr::memchr(b':', line).is_some() {
+            continue;
+        }
+        if line.iter().any(u8::is_ascii_whitespace) {
             text.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
+        } else {
+            text.extend_from_slice(line);
         }
     }
     BASE64.decode(text).ok()
@@ -97,18 +102,9 @@ fn first_element(der: Vec<u8>) -> Option<Vec<u8>> {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    let first = *needle.first()?;
-    let mut at = 0;
-    while let Some(step) = haystack.get(at..)?.iter().position(|byte| *byte == first) {
-        at += step;
-        if haystack.get(at..)?.starts_with(needle) {
-            return Some(at);
-        }
-        at += 1;
-    }
-    None
+    memchr::memmem::find(haystack, needle)
 }
 
 fn rfind(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).rposition(|window| window == needle)
+    memchr::memmem::rfind(haystack, needle)
 }

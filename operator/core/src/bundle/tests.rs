@@ -378,6 +378,22 @@ fn long_chains_are_cut_and_say_so() {
     assert_eq!((chain.intermediates.len(), chain.cut), (15, true));
 }
 
+#[test]
+fn an_issuer_that_is_known_is_shared_and_not_read_again() {
+    let root = Authority::root("Root");
+    let sub = root.sub("Sub", (0, 400));
+    let text = format!("{}{}", pem(&sub.leaf("a.example", (0, 90))), pem(&sub.der));
+    for keep_der in [false, true] {
+        let values = [("tls.crt", text.as_bytes())];
+        let plain = read_secret(TLS, &values, None, keep_der);
+        let issuer = Arc::new(Certificate::parse(&sub.der, keep_der).unwrap());
+        let known = |fingerprint| (fingerprint == issuer.fingerprint).then(|| issuer.clone());
+        let shared = read_secret_knowing(TLS, &values, None, keep_der, &known);
+        assert_eq!(shared, plain);
+        assert!(shared[0].1.content.certificates().any(|one| Arc::ptr_eq(one, &issuer)));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

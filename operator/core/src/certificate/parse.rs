@@ -9,7 +9,6 @@ use crate::{
     text::PeerText,
 };
 use chrono::{DateTime, Utc};
-use sha2::{Digest, Sha256};
 use std::{net::IpAddr, sync::Arc};
 use x509_parser::{
     asn1_rs::Oid,
@@ -43,6 +42,11 @@ impl Certificate {
     /// # Errors
     /// [`CertificateError`] where `der` is larger than [`Self::MAX_BYTES`] or isn't exactly one certificate.
     pub fn parse(der: &[u8], keep_der: bool) -> Result<Self, CertificateError> {
+        Self::parse_of(Fingerprint::of(der), der, keep_der)
+    }
+
+    /// The same, where the fingerprint is known.
+    pub(crate) fn parse_of(fingerprint: Fingerprint, der: &[u8], keep_der: bool) -> Result<Self, CertificateError> {
         if der.len() > Self::MAX_BYTES {
             return Err(CertificateError::TooLarge);
         }
@@ -67,13 +71,13 @@ impl Certificate {
             .and_then(non_empty)
             .unwrap_or_else(|| PeerText::sanitise("unnamed"));
         Ok(Self {
-            fingerprint: Fingerprint(Sha256::digest(der).into()),
+            fingerprint,
             not_before: instant(certificate.validity.not_before)?,
             not_after: instant(certificate.validity.not_after)?,
+            dns_names: Names::new(extensions.dns.iter().map(|name| name.to_ascii_lowercase())).shared_with(&name),
             name,
             issuer,
             serial,
-            dns_names: Names::new(extensions.dns.iter().map(|name| name.to_ascii_lowercase())),
             ip_addresses: extensions.ips.into(),
             subject_id: ShortHash::of(&[parts.subject]),
             issuer_id: ShortHash::of(&[parts.issuer]),
