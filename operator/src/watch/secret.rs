@@ -12,6 +12,7 @@ use certmon_core::{
     certificate::{Certificate, Fingerprint},
     observation::{Content, DataFault, StoredValue},
 };
+use memchr::memmem;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
@@ -26,7 +27,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 use tokio::sync::watch;
-use zeroize::Zeroizing;
+use zeroize::Zeroize;
 
 /// The key of a `kubernetes.io/tls` Secret's private key.
 const PRIVATE_KEY: &str = "tls.key";
@@ -73,6 +74,11 @@ impl SecretDecode {
         text
     }
 
+    fn issuer(&self, fingerprint: Fingerprint, with_der: bool) -> Option<Arc<Certificate>> {
+        let issuers = self.issuers.lock().unwrap_or_else(PoisonError::into_inner);
+        issuers.get(&(fingerprint, with_der)).and_then(Weak::upgrade)
+    }
+
     /// The value with issuers that other values have too: thousands of leaves have the same few.
     fn shared(&self, mut value: StoredValue) -> StoredValue {
         let mut issuers = self.issuers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,20 +110,15 @@ impl SecretDecode {
     }
 
     /// Reads the values, or finds that the same bytes were read before.
-    fn read(
-        &self,
-        type_: &str,
-        data: &[(Box<str>, Zeroizing<Vec<u8>>)],
-        filter: &KeyFilter,
-    ) -> Vec<(Arc<str>, Arc<StoredValue>)> {
+    fn read(&self, type_: &str, data: &[(Box<str>, Value)], filter: &KeyFilter) -> Vec<(Arc<str>, Arc<StoredValue>)> {
         let mut sha = Sha256::new();
         sha.update([u8::from(filter.keep_der), u8::from(filter.private_key)]);
         sha.update(type_);
         for (key, value) in data {
             sha.update((key.len() as u64).to_be_bytes());
             sha.update(key.as_bytes());
-            sha.update((value.len() as u64).to_be_bytes());
-            sha.update(value.as_slice());
+            sha.update((value.0.len() as u64).to_be_bytes());
+            sha.update(value.0.as_slice());
         }
         // Half of it is enough: who could make two Secrets of one hash would own both.
         let mut hash = [0; 16];
@@ -125,13 +126,13 @@ impl SecretDecode {
         let private_key = data
             .iter()
             .find(|(key, _)| &**key == PRIVATE_KEY)
-            .map(|(_, value)| value.as_slice());
+            .map(|(_, value)| value.0.as_slice());
         // Where it is asked for and isn't there, that is a verdict too.
         let private_key = filter.private_key.then(|| private_key.unwrap_or_default());
         let values: Vec<(&str, &[u8])> = data
             .iter()
             .filter(|(key, _)| filter.keys.iter().any(|glob| certmon_core::silence::glob(glob, key)))
-            .map(|(key, value)| (&**key, value.as_slice()))
+            .map(|(key, value)| (&**key, value.0.as_slice()))
             .collect();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((key, value)) = known.get(&hash)
@@ -140,7 +141,9 @@ impl SecretDecode {
             return vec![(key.clone(), value)];
         }
         let read = catch_unwind(AssertUnwindSafe(|| {
-            bundle::read_secret(type_, &values, private_key, filter.keep_der)
+            bundle::read_secret_knowing(type_, &values, private_key, filter.keep_der, &|fingerprint| {
+                self.issuer(fingerprint, filter.keep_der)
+            })
         }));
         let read: Vec<(Arc<str>, Arc<StoredValue>)> = match read {
             Ok(read) => {
@@ -231,10 +234,23 @@ impl Decode for SecretDecode {
     }
 }
 
+/// A value while it is read. Wiped, but where it is plainly nothing but certificates.
+struct Value(Vec<u8>);
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        let is_public =
+            self.0.starts_with(b"-----BEGIN CERTIFICATE-----") && memmem::find(&self.0, b"PRIVATE KEY").is_none();
+        if !is_public {
+            self.0.zeroize();
+        }
+    }
+}
+
 /// Reads the wanted values of `data`.
 struct ValuesSeed<'a> {
     filter: &'a KeyFilter,
-    data: &'a mut Vec<(Box<str>, Zeroizing<Vec<u8>>)>,
+    data: &'a mut Vec<(Box<str>, Value)>,
 }
 
 impl<'de> DeserializeSeed<'de> for ValuesSeed<'_> {
@@ -266,8 +282,8 @@ impl<'de> Visitor<'de> for ValuesSeed<'_> {
                 || (self.filter.private_key && key == PRIVATE_KEY);
             if wanted {
                 let text = map.next_value::<Cow<'de, str>>()?;
-                let bytes = Zeroizing::new(STANDARD.decode(text.as_bytes()).unwrap_or_default());
-                self.data.push((key.as_ref().into(), bytes));
+                let bytes = STANDARD.decode(text.as_bytes()).unwrap_or_default();
+                self.data.push((key.as_ref().into(), Value(bytes)));
             } else {
                 map.next_value::<IgnoredAny>()?;
             }

@@ -5,16 +5,14 @@
 //! so decoding takes an argument; a server without streaming lists answers 422, for which it has no way back; and a body that
 //! can't be decoded must never be logged, since it may hold a Secret.
 
-use super::wire::{Line, Meta, Page};
+use super::wire::{self, End, Line, Meta, Page, read_line};
 use crate::{
     cluster::Key,
     world::{Seen, Wanted, WatchId, WatchState, WorldEvent},
 };
-use futures::{AsyncBufRead, AsyncBufReadExt, TryStreamExt};
-use http_body_util::BodyExt;
+use futures::{FutureExt, future::OptionFuture};
 use kube::{
     Client,
-    client::Body,
     core::{
         Request,
         params::{ListParams, WatchParams},
@@ -30,20 +28,17 @@ use tokio::{
 /// The server ends a watch after this; a watch that says nothing for a little longer is dead.
 const WATCH_SECONDS: u32 = 120;
 const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
-/// Any other answer must have begun, and each part of it come, within this.
-const ANSWER: Duration = Duration::from_secs(30);
 /// A page may grow to this many objects while it stays below [`SMALL_PAGE`] bytes.
 const LARGEST_PAGE: u32 = 500;
 const FIRST_PAGE: u32 = 20;
 const SMALL_PAGE: usize = 512 * 1024;
-/// One object is at most about 1.5 MiB in etcd; base64 and managed fields may add to that. A line past this is cut off.
-const LONGEST_LINE: usize = 8 * 1024 * 1024;
+/// So many objects are told together: each telling wakes the engine.
+const TOGETHER: usize = 64;
 /// Failures in a row that are not yet told.
 const BLIPS: u32 = 2;
-/// A page of objects.
-const LARGEST_BODY: usize = 256 * 1024 * 1024;
 
 /// What is watched.
+#[derive(Clone)]
 pub(super) struct Collection {
     pub(super) id: WatchId,
     /// `v1`, or `group/version`.
@@ -76,22 +71,6 @@ pub(super) trait Decode: Send + Sync + 'static {
     }
 }
 
-/// Why a list or a watch ended.
-enum End {
-    /// As it should, or the connection broke: go on from the last version.
-    Again,
-    /// The version is too old, or the server lost its place: list afresh.
-    Relist,
-    /// The server has no streaming lists.
-    NoStreaming,
-    /// 403 or 401.
-    Forbidden,
-    /// 404, 5xx, no connection. With the pause that the server asked for.
-    Unavailable(Option<Duration>),
-    /// Nobody listens any more.
-    Stopped,
-}
-
 /// Follows a collection until the receiver of `events` is gone.
 pub(super) async fn follow<D: Decode>(
     client: Client,
@@ -107,6 +86,7 @@ pub(super) async fn follow<D: Decode>(
         decode,
         wanted,
         events,
+        untold: Vec::with_capacity(TOGETHER),
         version: String::new(),
         streaming: true,
         asked: Arc::default(),
@@ -118,6 +98,9 @@ pub(super) async fn follow<D: Decode>(
             restarted();
         }
         let end = watcher.step().await;
+        if watcher.tell_all().await.is_err() {
+            return;
+        }
         if std::mem::take(&mut watcher.worked) {
             failures = 0;
         }
@@ -143,7 +126,7 @@ pub(super) async fn follow<D: Decode>(
         // A connection that broke once or twice is nobody's news; what was seen stays as it was anyway.
         if state == WatchState::Forbidden || failures >= BLIPS {
             let event = WorldEvent::State(watcher.collection.id.clone(), state);
-            if watcher.events.send(event).await.is_err() {
+            if watcher.tell(event).await.is_err() {
                 return;
             }
         }
@@ -165,6 +148,8 @@ struct Watcher<D> {
     decode: D,
     wanted: watch::Receiver<Arc<Wanted>>,
     events: mpsc::Sender<WorldEvent>,
+    /// What was seen and not told yet.
+    untold: Vec<WorldEvent>,
     /// Where the watch goes on; empty before the first list.
     version: String,
     streaming: bool,
@@ -201,24 +186,27 @@ impl<D: Decode> Watcher<D> {
         let request = self
             .collection
             .request(namespace.or(self.collection.namespace.as_deref()));
-        let (mut limit, mut next, mut version) = (FIRST_PAGE, None, String::new());
-        loop {
+        let (client, collection) = (self.client.clone(), self.collection.clone());
+        let page_of = |limit, token| {
             let params = ListParams {
-                field_selector: self.collection.field_selector.clone(),
+                field_selector: collection.field_selector.clone(),
                 limit: Some(limit),
-                continue_token: next.take(),
+                continue_token: token,
                 ..ListParams::default()
             };
-            let request = if self.collection.metadata {
+            let request = if collection.metadata {
                 request.list_metadata(&params)
             } else {
                 request.list(&params)
             };
-            let body = self.body(request.map_err(|_| End::Relist)?).await?;
+            let (client, id) = (&client, &collection.id);
+            async move { wire::body(client, id, request.map_err(|_| End::Relist)?).await }
+        };
+        let mut limit = FIRST_PAGE;
+        let mut body = page_of(limit, None).await?;
+        let mut version = String::new();
+        loop {
             let page: Page<'_> = serde_json::from_slice(&body).map_err(|_| End::Unavailable(None))?;
-            for item in &page.items {
-                self.applied(item.get().as_bytes(), &asked).await?;
-            }
             version = if version.is_empty() {
                 page.metadata.resource_version
             } else {
@@ -229,9 +217,20 @@ impl<D: Decode> Watcher<D> {
             } else if body.len() > 4 * SMALL_PAGE {
                 limit = (limit / 2).max(1);
             }
-            next = page.metadata.next.filter(|token| !token.is_empty());
-            if next.is_none() {
-                break;
+            // The server makes the next page while this one is decoded.
+            let token = page.metadata.next.filter(|token| !token.is_empty());
+            let following = OptionFuture::from(token.map(|token| page_of(limit, Some(token))));
+            let decoding = async {
+                for item in &page.items {
+                    self.applied(item.get().as_bytes()).await?;
+                }
+                self.tell_all().await
+            };
+            let (following, decoded) = futures::join!(following, decoding);
+            decoded?;
+            match following {
+                Some(next) => body = next?,
+                None => break,
             }
         }
         if namespace.is_none() {
@@ -272,7 +271,7 @@ impl<D: Decode> Watcher<D> {
             request.watch(&params, &version)
         };
         let Ok(request) = request else { return End::Relist };
-        let mut lines = match self.open(request).await {
+        let mut lines = match wire::open(&self.client, &self.collection.id, request).await {
             Ok(lines) => {
                 self.worked = true;
                 lines
@@ -291,17 +290,31 @@ impl<D: Decode> Watcher<D> {
         }
         let mut line = Vec::new();
         loop {
-            let mut wanted = self.wanted.clone();
-            let read = tokio::select! {
-                read = timeout(SILENCE, read_line(&mut lines, &mut line)) => read,
-                changed = wanted.changed(), if !listing => {
-                    // What was read of a line so far stays in `line`.
-                    match changed {
-                        Ok(()) => match self.grown().await {
-                            Ok(()) => continue,
-                            Err(end) => return end,
-                        },
-                        Err(_) => return End::Stopped,
+            // What is at hand is read before what was seen is told.
+            let at_hand = if listing || !self.wanted.has_changed().unwrap_or(true) {
+                read_line(&mut lines, &mut line).now_or_never()
+            } else {
+                None
+            };
+            let read = match at_hand {
+                Some(read) => Ok(read),
+                None => {
+                    if let Err(end) = self.tell_all().await {
+                        return end;
+                    }
+                    let mut wanted = self.wanted.clone();
+                    tokio::select! {
+                        read = timeout(SILENCE, read_line(&mut lines, &mut line)) => read,
+                        changed = wanted.changed(), if !listing => {
+                            // What was read of a line so far stays in `line`.
+                            match changed {
+                                Ok(()) => match self.grown().await {
+                                    Ok(()) => continue,
+                                    Err(end) => return end,
+                                },
+                                Err(_) => return End::Stopped,
+                            }
+                        }
                     }
                 }
             };
@@ -331,12 +344,12 @@ impl<D: Decode> Watcher<D> {
         let added = matches!(parsed.kind, "ADDED" | "MODIFIED");
         if added && *listing {
             // While the server streams everything, an object's version is no place to go on from: nobody reads it.
-            return self.applied(json, &self.asked).await;
+            return self.applied(json).await;
         }
         let meta = serde_json::from_slice::<Meta>(json);
         match (parsed.kind, meta) {
             ("ADDED" | "MODIFIED", Ok(meta)) => {
-                self.applied(json, &self.asked).await?;
+                self.applied(json).await?;
                 self.version = meta.metadata.resource_version;
             }
             ("DELETED", Ok(meta)) => {
@@ -389,93 +402,32 @@ impl<D: Decode> Watcher<D> {
         Ok(())
     }
 
-    async fn applied(&self, json: &[u8], asked: &Wanted) -> Result<(), End> {
-        match self.decode.object(json, asked) {
+    async fn applied(&mut self, json: &[u8]) -> Result<(), End> {
+        match self.decode.object(json, &self.asked) {
             Some(seen) => self.tell(WorldEvent::Applied(self.collection.id.clone(), seen)).await,
             None => Ok(()),
         }
     }
 
-    async fn tell(&self, event: WorldEvent) -> Result<(), End> {
-        self.events.send(event).await.map_err(|_| End::Stopped)
+    /// Objects are told together, when there are some or nothing more is at hand; anything else at once.
+    async fn tell(&mut self, event: WorldEvent) -> Result<(), End> {
+        let waits = matches!(event, WorldEvent::Applied(..));
+        self.untold.push(event);
+        if waits && self.untold.len() < TOGETHER {
+            return Ok(());
+        }
+        self.tell_all().await
     }
 
-    async fn open(&self, request: http::Request<Vec<u8>>) -> Result<impl AsyncBufRead + Unpin + use<D>, End> {
-        let sent = timeout(ANSWER, self.client.send(request.map(Body::from))).await;
-        let response = sent.map_err(|_| End::Unavailable(None))?.map_err(|error| {
-            tracing::debug!(watch = ?self.collection.id, "no answer from the API server: {}", short(&error));
-            End::Unavailable(None)
-        })?;
-        let retry_after = response
-            .headers()
-            .get(http::header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.parse().ok())
-            .map(|seconds: u64| Duration::from_secs(seconds.min(60)));
-        match response.status().as_u16() {
-            200..=299 => Ok(response
-                .into_body()
-                .into_data_stream()
-                .map_err(std::io::Error::other)
-                .into_async_read()),
-            401 | 403 => Err(End::Forbidden),
-            // 410: the version or the page's token is too old. 400 and 422: the parameters aren't known.
-            400 | 410 | 422 => Err(End::Relist),
-            _ => Err(End::Unavailable(retry_after)),
+    async fn tell_all(&mut self) -> Result<(), End> {
+        if self.untold.is_empty() {
+            return Ok(());
         }
-    }
-
-    async fn body(&self, request: http::Request<Vec<u8>>) -> Result<Vec<u8>, End> {
-        use futures::AsyncReadExt;
-        let mut stream = self.open(request).await?;
-        let mut body = Vec::new();
-        let mut part = vec![0; 64 * 1024];
-        loop {
-            let read = timeout(ANSWER, stream.read(&mut part)).await;
-            let count = read
-                .map_err(|_| End::Unavailable(None))?
-                .map_err(|_| End::Unavailable(None))?;
-            if count == 0 {
-                return Ok(body);
-            }
-            body.extend_from_slice(part.get(..count).unwrap_or_default());
-            if body.len() > LARGEST_BODY {
-                return Err(End::Unavailable(None));
-            }
+        let permits = self.events.reserve_many(self.untold.len()).await;
+        for (permit, event) in permits.map_err(|_| End::Stopped)?.zip(self.untold.drain(..)) {
+            permit.send(event);
         }
-    }
-}
-
-/// Reads on to the next line feed; `false` at the end of the stream. What was read stays in `line` when this is cancelled.
-async fn read_line(lines: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> std::io::Result<bool> {
-    loop {
-        let buffer = lines.fill_buf().await?;
-        if buffer.is_empty() {
-            return Ok(!line.is_empty());
-        }
-        let (part, done) = match memchr::memchr(b'\n', buffer) {
-            Some(at) => (buffer.get(..=at).unwrap_or(buffer), true),
-            None => (buffer, false),
-        };
-        line.extend_from_slice(part);
-        let take = part.len();
-        lines.consume_unpin(take);
-        if done {
-            return Ok(true);
-        }
-        if line.len() > LONGEST_LINE {
-            return Err(std::io::ErrorKind::InvalidData.into());
-        }
-    }
-}
-
-/// The kind of a client's error, without the texts below it, which may quote.
-fn short(error: &kube::Error) -> &'static str {
-    match error {
-        kube::Error::Api(_) => "refused",
-        kube::Error::HyperError(_) => "connection broke",
-        kube::Error::Service(_) => "no connection",
-        kube::Error::Auth(_) => "credentials",
-        _ => "other",
+        Ok(())
     }
 }
 
