@@ -19,7 +19,7 @@ use std::{
 /// An object, the watch that owns it, and when it was seen last, counted in lists that began.
 #[derive(Debug)]
 struct Held<T> {
-    watch: WatchId,
+    watch: Arc<WatchId>,
     round: u64,
     object: T,
 }
@@ -27,7 +27,7 @@ struct Held<T> {
 impl Held<StoredSecret> {
     /// The watch of its type holds it, not one by name alone.
     fn is_held_by_type(&self) -> bool {
-        matches!(self.watch, WatchId::Secrets { .. })
+        matches!(*self.watch, WatchId::Secrets { .. })
     }
 }
 
@@ -66,6 +66,8 @@ pub struct World {
     trust: HashMap<WatchId, Held<TrustObject>>,
     sink_secrets: HashMap<Key, Held<SinkSecretVersion>>,
     watches: HashMap<WatchId, WatchBook>,
+    /// Thousands of objects have one watch.
+    ids: HashSet<Arc<WatchId>>,
     wanted: Arc<Wanted>,
     scope: Vec<Box<str>>,
     /// Lists that began so far.
@@ -158,14 +160,15 @@ impl World {
         self.watches.retain(|id, _| live.contains(id));
         self.trust.retain(|id, _| live.contains(id));
         for objects in self.secrets.values_mut() {
-            objects.retain(|_, held| live.contains(&held.watch));
+            objects.retain(|_, held| live.contains(&*held.watch));
         }
         self.secrets.retain(|_, objects| !objects.is_empty());
         for (namespace, objects) in &mut self.ingresses {
-            objects.retain(|_, held| live.contains(&held.watch) && wanted.ingresses.contains(&**namespace));
+            objects.retain(|_, held| live.contains(&*held.watch) && wanted.ingresses.contains(&**namespace));
         }
         self.ingresses.retain(|_, objects| !objects.is_empty());
-        self.sink_secrets.retain(|_, held| live.contains(&held.watch));
+        self.sink_secrets.retain(|_, held| live.contains(&*held.watch));
+        self.ids.retain(|id| live.contains(&**id));
         self.wanted = wanted;
     }
 
@@ -263,8 +266,18 @@ impl World {
         self.sink_secrets.get(key).map(|held| &*held.object.version)
     }
 
+    fn shared(&mut self, id: WatchId) -> Arc<WatchId> {
+        if let Some(known) = self.ids.get(&id) {
+            return known.clone();
+        }
+        let id = Arc::new(id);
+        self.ids.insert(id.clone());
+        id
+    }
+
     fn insert(&mut self, id: WatchId, seen: Seen) -> Vec<Touched> {
         let round = self.round;
+        let id = self.shared(id);
         let key = seen.key().clone();
         match seen {
             Seen::Monitor(monitor) => {
@@ -273,8 +286,13 @@ impl World {
                     round,
                     object: *monitor,
                 };
-                self.monitors.insert(key.clone(), held);
-                vec![Touched::Monitor(key)]
+                let old = self.monitors.insert(key.clone(), held);
+                let new = self.monitors.get(&key).map(|held| &held.object);
+                match (old, new) {
+                    // What is written to a status is nobody's question: mostly it is our own write that comes back.
+                    (Some(old), Some(new)) if old.object.asks_the_same(new) => vec![],
+                    _ => vec![Touched::Monitor(key)],
+                }
             }
             Seen::Secret(secret) => {
                 let of_namespace = self.secrets.entry(key.namespace.clone()).or_default();
@@ -316,9 +334,9 @@ impl World {
                 }
             }
             Seen::Trust(object) => {
-                let same = self.trust.get(&id).is_some_and(|held| held.object == object);
+                let same = self.trust.get(&*id).is_some_and(|held| held.object == object);
                 self.trust.insert(
-                    id.clone(),
+                    (*id).clone(),
                     Held {
                         watch: id,
                         round,
@@ -357,7 +375,7 @@ impl World {
                     return vec![];
                 };
                 // A Secret that was made again with another type is another watch's by now.
-                if of_namespace.get(&key.name).is_some_and(|held| held.watch == *id) {
+                if of_namespace.get(&key.name).is_some_and(|held| *held.watch == *id) {
                     of_namespace.remove(&key.name);
                     vec![Touched::Secret(key.clone())]
                 } else {
@@ -381,7 +399,7 @@ impl World {
                 .into_iter()
                 .collect(),
             WatchId::SinkSecrets { .. } => {
-                if self.sink_secrets.get(key).is_some_and(|held| held.watch == *id) {
+                if self.sink_secrets.get(key).is_some_and(|held| *held.watch == *id) {
                     self.sink_secrets.remove(key);
                     vec![Touched::SinkSecret(key.clone())]
                 } else {
@@ -434,3 +452,6 @@ impl World {
         gone.iter().flat_map(|key| self.remove(id, key)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

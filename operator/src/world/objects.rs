@@ -86,6 +86,28 @@ pub struct Monitor {
     pub status: Option<Box<CertificateMonitorStatus>>,
 }
 
+impl Monitor {
+    /// Nothing but the status differs.
+    #[must_use]
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        let Self {
+            key,
+            uid,
+            generation,
+            spec,
+            check_requested,
+            test_requested,
+            status: _,
+        } = self;
+        *key == other.key
+            && *uid == other.uid
+            && *generation == other.generation
+            && *spec == other.spec
+            && *check_requested == other.check_requested
+            && *test_requested == other.test_requested
+    }
+}
+
 /// A Secret, as far as it holds certificates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredSecret {
@@ -179,7 +201,7 @@ pub enum Seen {
 }
 
 impl Seen {
-    pub(super) fn key(&self) -> &Key {
+    pub(crate) fn key(&self) -> &Key {
         match self {
             Self::Monitor(monitor) => &monitor.key,
             Self::Secret(secret) => &secret.key,
