@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use certmon_e2e::{Authority, Leaf, Operator, Validity};
+use futures::TryStreamExt as _;
+use http_body_util::BodyExt as _;
 use k8s_openapi::api::core::v1::Secret;
+use kube::client::Body;
 use serde_json::{Value, json};
 
 use crate::measure::{cpu, list, memory, percentile};
@@ -15,7 +18,7 @@ use crate::stage::{Stage, USER, is_ready};
 
 const NAMESPACES: usize = 20;
 const SECRETS: usize = 20_000;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 /// Monitors, and Secrets of type `kubernetes.io/tls`.
 const WATCHES: u64 = 2;
 /// Until what the first sync left behind has settled.
@@ -31,6 +34,7 @@ pub(crate) async fn measure(report: &mut Report) -> Result<()> {
 struct Round {
     ready: Duration,
     listed: Duration,
+    streamed: Option<Duration>,
     cpu: Duration,
 }
 
@@ -70,6 +74,15 @@ async fn one_way(report: &mut Report, way: &str, flags: &[&str]) -> Result<()> {
     let mut table = Table::new(title);
     table.fact("start → all monitors Ready, each round", list(&ready));
     table.fact("bare paged list, each round", list(&listed));
+    let streamed: Vec<Duration> = rounds.iter().filter_map(|round| round.streamed).collect();
+    if !streamed.is_empty() {
+        table.fact("bare streamed list, each round", list(&streamed));
+    }
+    let pairs = rounds
+        .iter()
+        .map(|round| round.ready.as_secs_f64() / round.listed.as_secs_f64());
+    let pairs: Vec<String> = pairs.map(|ratio| format!("{ratio:.1}")).collect();
+    table.fact("ratio, each round", pairs.join(", "));
     table.at_most("ratio of the medians", median(&ready) / median(&listed), 2.0, "");
     table.at_most("CPU until settled, median", median(&spent), 1.0, "s");
     table.at_most("RSS after", settled.rss, 40.0, "MiB");
@@ -125,6 +138,7 @@ async fn sync(stage: &Stage) -> Result<(Round, Operator)> {
         stage.monitor(&namespace(number), "all", &spec).await?;
     }
     let listed = bare_list(stage).await?;
+    let streamed = bare_stream(stage).await?;
     let begun = Instant::now();
     let operator = stage.operator([])?;
     let mut ready = HashSet::new();
@@ -141,6 +155,7 @@ async fn sync(stage: &Stage) -> Result<(Round, Operator)> {
     let round = Round {
         ready: took,
         listed,
+        streamed,
         cpu: cpu(operator.id())?,
     };
     Ok((round, operator))
@@ -170,4 +185,30 @@ async fn bare_list(stage: &Stage) -> Result<Duration> {
             _ => return Ok(begun.elapsed()),
         }
     }
+}
+
+/// The same Secrets as one streamed list, with nothing done with them; `None` where the server doesn't stream lists.
+async fn bare_stream(stage: &Stage) -> Result<Option<Duration>> {
+    const END: &[u8] = b"k8s.io/initial-events-end";
+    /// More than the bookmark's line has.
+    const LAST_LINE: usize = 1024;
+    let client = stage.as_operator().await?;
+    let begun = Instant::now();
+    let path = "/api/v1/secrets?fieldSelector=type%3Dkubernetes.io%2Ftls&watch=true&allowWatchBookmarks=true\
+                &sendInitialEvents=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=60";
+    let response = client.send(http::Request::get(path).body(Body::empty())?).await?;
+    if !response.status().is_success() {
+        return Ok(None);
+    }
+    let mut parts = response.into_body().into_data_stream();
+    // Only the bookmark that ends the list has the mark, and it may lie across two parts.
+    let mut tail = Vec::new();
+    while let Some(part) = parts.try_next().await? {
+        tail.extend_from_slice(&part);
+        tail.drain(..tail.len().saturating_sub(LAST_LINE));
+        if tail.windows(END.len()).any(|window| window == END) {
+            return Ok(Some(begun.elapsed()));
+        }
+    }
+    anyhow::bail!("the stream ended before its list did")
 }
