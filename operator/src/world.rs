@@ -241,7 +241,7 @@ impl World {
     #[must_use]
     pub fn is_held_by_type(&self, namespace: &str, name: &str) -> bool {
         let held = self.secrets.get(namespace).and_then(|of| of.get(name));
-        held.is_some_and(|held| held.is_held_by_type())
+        held.is_some_and(Held::is_held_by_type)
     }
 
     /// The Ingresses of a namespace, by name.
