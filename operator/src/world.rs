@@ -1,6 +1,7 @@
 //! What is known of the cluster, fed with watch events as values. Only what some monitor asks for is here, and of a Secret
 //! only parsed facts.
 
+mod by_name;
 mod objects;
 mod wanted;
 
@@ -11,6 +12,7 @@ pub use objects::{
 pub use wanted::{KeyFilter, MOST_TYPES, Wanted};
 
 use crate::cluster::Key;
+use by_name::SecretsByName;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
@@ -53,9 +55,6 @@ impl Default for WatchBook {
         }
     }
 }
-
-/// Boxed, since the nodes of a map that grows at its end stay half empty.
-type SecretsByName = BTreeMap<Arc<str>, Box<Held<StoredSecret>>>;
 
 /// What is known of the cluster.
 #[derive(Debug, Default)]
@@ -160,7 +159,7 @@ impl World {
         self.watches.retain(|id, _| live.contains(id));
         self.trust.retain(|id, _| live.contains(id));
         for objects in self.secrets.values_mut() {
-            objects.retain(|_, held| live.contains(&*held.watch));
+            objects.retain(|held| live.contains(&*held.watch));
         }
         self.secrets.retain(|_, objects| !objects.is_empty());
         for (namespace, objects) in &mut self.ingresses {
@@ -228,7 +227,7 @@ impl World {
         self.secrets
             .get(namespace)
             .into_iter()
-            .flat_map(BTreeMap::values)
+            .flat_map(SecretsByName::iter)
             .map(|held| &held.object)
     }
 
@@ -242,7 +241,7 @@ impl World {
     #[must_use]
     pub fn is_held_by_type(&self, namespace: &str, name: &str) -> bool {
         let held = self.secrets.get(namespace).and_then(|of| of.get(name));
-        held.is_some_and(|held| held.is_held_by_type())
+        held.is_some_and(Held::is_held_by_type)
     }
 
     /// The Ingresses of a namespace, by name.
@@ -301,14 +300,11 @@ impl World {
                     .get(&key.name)
                     .filter(|held| held.is_held_by_type() && held.object.type_ == secret.type_);
                 let watch = of_type.map_or(id, |held| held.watch.clone());
-                let old = of_namespace.insert(
-                    key.name.clone(),
-                    Box::new(Held {
-                        watch,
-                        round,
-                        object: secret,
-                    }),
-                );
+                let old = of_namespace.insert(Held {
+                    watch,
+                    round,
+                    object: secret,
+                });
                 let new = of_namespace.get(&key.name).map(|held| &held.object);
                 if old.as_ref().map(|held| &held.object) == new {
                     vec![]
@@ -430,7 +426,7 @@ impl World {
                 .filter(|(_, h)| stale(&h.watch, h.round))
                 .map(|(key, _)| key.clone()),
         );
-        let secrets = self.secrets.values().flat_map(BTreeMap::values);
+        let secrets = self.secrets.values().flat_map(SecretsByName::iter);
         gone.extend(
             secrets
                 .filter(|h| stale(&h.watch, h.round))

@@ -20,7 +20,7 @@ use serde::{
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use std::{
-    borrow::Cow,
+    borrow::{Borrow, Cow},
     collections::{HashMap, HashSet},
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -35,8 +35,36 @@ const PRIVATE_KEY: &str = "tls.key";
 /// So many texts are shared before those that nobody uses are dropped.
 const MOST_TEXTS: usize = 4096;
 
-/// A value, and the key that it stood at.
-type KnownValue = (Arc<str>, Weak<StoredValue>);
+/// The first bytes of a SHA-256. They are enough: who could make two Secrets of one hash would own both.
+type Hash = [u8; 12];
+
+/// A value that was read before, by the hash of what it was read from. One is kept of every Secret, so it is small.
+struct KnownValue {
+    hash: Hash,
+    /// Which of the chosen values it stood at.
+    at: u8,
+    value: Weak<StoredValue>,
+}
+
+impl Borrow<Hash> for KnownValue {
+    fn borrow(&self) -> &Hash {
+        &self.hash
+    }
+}
+
+impl std::hash::Hash for KnownValue {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.hash.hash(state);
+    }
+}
+
+impl PartialEq for KnownValue {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+}
+
+impl Eq for KnownValue {}
 
 /// Decodes Secrets by what is wanted at that moment.
 pub(super) struct SecretDecode {
@@ -45,7 +73,7 @@ pub(super) struct SecretDecode {
     /// Types, namespaces and keys: thousands of Secrets have the same few.
     texts: Mutex<HashSet<Arc<str>>>,
     /// Values that are known, by the hash of their bytes: copies of one certificate share their facts.
-    known: Mutex<HashMap<[u8; 16], KnownValue>>,
+    known: Mutex<HashSet<KnownValue>>,
     /// Intermediates and anchors that are known, with their bytes or without.
     issuers: Mutex<HashMap<(Fingerprint, bool), Weak<Certificate>>>,
 }
@@ -111,17 +139,18 @@ impl SecretDecode {
 
     /// Reads the values, or finds that the same bytes were read before.
     fn read(&self, type_: &str, data: &[(Box<str>, Value)], filter: &KeyFilter) -> Vec<(Arc<str>, Arc<StoredValue>)> {
+        let chosen = |key: &str| filter.keys.iter().any(|glob| certmon_core::silence::glob(glob, key));
         let mut sha = Sha256::new();
         sha.update([u8::from(filter.keep_der), u8::from(filter.private_key)]);
         sha.update(type_);
         for (key, value) in data {
+            sha.update([u8::from(chosen(key))]);
             sha.update((key.len() as u64).to_be_bytes());
             sha.update(key.as_bytes());
             sha.update((value.0.len() as u64).to_be_bytes());
             sha.update(value.0.as_slice());
         }
-        // Half of it is enough: who could make two Secrets of one hash would own both.
-        let mut hash = [0; 16];
+        let mut hash = Hash::default();
         hash.iter_mut().zip(sha.finalize()).for_each(|(to, from)| *to = from);
         let private_key = data
             .iter()
@@ -131,14 +160,15 @@ impl SecretDecode {
         let private_key = filter.private_key.then(|| private_key.unwrap_or_default());
         let values: Vec<(&str, &[u8])> = data
             .iter()
-            .filter(|(key, _)| filter.keys.iter().any(|glob| certmon_core::silence::glob(glob, key)))
+            .filter(|(key, _)| chosen(key))
             .map(|(key, value)| (&**key, value.0.as_slice()))
             .collect();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((key, value)) = known.get(&hash)
-            && let Some(value) = value.upgrade()
+        if let Some(known) = known.get(&hash)
+            && let Some((key, _)) = values.get(usize::from(known.at))
+            && let Some(value) = known.value.upgrade()
         {
-            return vec![(key.clone(), value)];
+            return vec![(self.shared_text(key), value)];
         }
         let read = catch_unwind(AssertUnwindSafe(|| {
             bundle::read_secret_knowing(type_, &values, private_key, filter.keep_der, &|fingerprint| {
@@ -167,10 +197,17 @@ impl SecretDecode {
             }
         };
         // Most Secrets have one value; sharing pays for those.
-        if let [(key, value)] = read.as_slice() {
-            known.insert(hash, (key.clone(), Arc::downgrade(value)));
+        if let [(key, value)] = read.as_slice()
+            && let Some(at) = values.iter().position(|(other, _)| *other == &**key)
+            && let Ok(at) = u8::try_from(at)
+        {
+            known.replace(KnownValue {
+                hash,
+                at,
+                value: Arc::downgrade(value),
+            });
             if known.len().is_power_of_two() {
-                known.retain(|_, (_, value)| value.strong_count() > 0);
+                known.retain(|known| known.value.strong_count() > 0);
             }
         }
         read
@@ -211,7 +248,7 @@ impl Decode for SecretDecode {
             seed.deserialize(&mut serde_json::Deserializer::from_str(values.get()))
                 .ok()?;
         }
-        let values = self.read(&head.type_, &data, &filter);
+        let values = self.read(&head.type_, &data, &filter).into();
         Some(Seen::Secret(StoredSecret {
             labels: self.labels.share(head.metadata.labels.clone()),
             type_: self.shared_text(&head.type_),
@@ -348,7 +385,7 @@ mod tests {
     }
 
     fn only(secret: &StoredSecret) -> &Arc<StoredValue> {
-        match secret.values.as_slice() {
+        match &*secret.values {
             [(key, value)] if &**key == "tls.crt" => value,
             other => panic!("{other:?}"),
         }

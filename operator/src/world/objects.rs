@@ -118,7 +118,7 @@ pub struct StoredSecret {
     /// Its labels.
     pub labels: Labels,
     /// What the wanted keys that are there hold, by key.
-    pub values: Vec<(Arc<str>, Arc<StoredValue>)>,
+    pub values: Box<[(Arc<str>, Arc<StoredValue>)]>,
 }
 
 /// An Ingress, as far as TLS concerns it (networking.k8s.io/v1).
