@@ -22,6 +22,7 @@ const OF_PEERS: [&str; 11] = [
 
 /// Starts logging to standard error; colours only on a terminal.
 pub fn start(format: LogFormat, level: LogLevel) {
+    std::panic::set_hook(Box::new(|panic| say_panic(panic.location())));
     let filter = EnvFilter::new(directives(level));
     let registry = tracing_subscriber::registry().with(filter);
     match format {
@@ -33,6 +34,12 @@ pub fn start(format: LogFormat, level: LogLevel) {
                 .init();
         }
     }
+}
+
+/// Where it was, and no more: the message of a panic may quote what was read.
+fn say_panic(location: Option<&std::panic::Location<'_>>) {
+    let at = location.map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    tracing::error!(at, "a panic; this is a fault of certmon's, please report it");
 }
 
 /// Which lines are written. Below error, libraries quote what peers and we send; kube logs an API server's answer that it
@@ -113,6 +120,18 @@ mod tests {
             });
             assert!(!log.contains("peer") && log.contains("ours"), "{level:?}: {log}");
         }
+    }
+
+    #[test]
+    fn of_a_panic_only_its_place_is_written() {
+        let log = written(LogLevel::Error, || {
+            let before = std::panic::take_hook();
+            std::panic::set_hook(Box::new(|panic| say_panic(panic.location())));
+            let panicked = std::panic::catch_unwind(|| panic!("canary of a certificate"));
+            std::panic::set_hook(before);
+            assert!(panicked.is_err());
+        });
+        assert!(log.contains("telemetry.rs:") && !log.contains("canary"), "{log}");
     }
 
     #[test]

@@ -113,6 +113,7 @@ pub fn judge(mut judging: Judging<'_>, parsed: &Parsed, resolved: &Resolved, now
     let mut judged = Judged::default();
     for (place, watched) in &resolved.places {
         if contained(|| judged.place(&mut judging, place, watched, parsed, now)).is_none() {
+            judged.sightings.retain(|sighting| sighting.place != *place);
             judged.unseen(place);
             judged.standings.remove(place);
             judged.panicked.insert(place.clone());

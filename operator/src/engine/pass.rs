@@ -245,6 +245,8 @@ impl Engine {
                 self.looks.unsubscribe(key, place, target);
             }
         }
+        // Since it was judged last, perhaps while nobody watched.
+        let edited = state.judged_generation.is_some_and(|judged| judged != state.generation);
         for (place, target) in &targets {
             let book = &state.book;
             let dialled = state
@@ -266,7 +268,10 @@ impl Engine {
                 let stored = beside(watched_now.get(place));
                 stored.is_some_and(|stored| judge::has_left_behind(place, dialled, stored, book))
             };
-            if (new_target && state.targets.contains_key(place)) || (renewed && !fresh) || (fresh && missed()) {
+            if (new_target && state.targets.contains_key(place))
+                || (renewed && !fresh)
+                || (fresh && (edited || missed()))
+            {
                 dialled.look_now();
             }
             self.looks
