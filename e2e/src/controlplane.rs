@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use kube::Api;
 use crate::audit::{AuditLevel, AuditLog};
 use crate::kubeconfig::{Access, client, write_kubeconfig};
 use crate::lifeline::{self, Process};
-use crate::{Authority, Binaries, Leaf, Release, wait_for};
+use crate::{Authority, Binaries, Leaf, Release, ports, wait_for};
 
 /// From nothing to ready takes about 3 s; a loaded machine gets more.
 const READY: Duration = Duration::from_secs(90);
@@ -201,7 +200,7 @@ struct Ports {
 
 impl Ports {
     fn free() -> Result<Self> {
-        let held = [free_port()?, free_port()?, free_port()?];
+        let held = [ports::free()?, ports::free()?, ports::free()?];
         let [(_, etcd), (_, etcd_peer), (_, api_server)] = held;
         Ok(Self {
             etcd,
@@ -209,13 +208,6 @@ impl Ports {
             api_server,
         })
     }
-}
-
-/// A port of 127.0.0.1 that is free as long as the listener is held.
-fn free_port() -> Result<(TcpListener, u16)> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
-    let port = listener.local_addr()?.port();
-    Ok((listener, port))
 }
 
 /// Everything that the three programs read from files.

@@ -46,6 +46,7 @@ mod kubeconfig;
 mod kubectl;
 pub mod lifeline;
 mod operator;
+mod ports;
 pub mod proxy;
 pub mod sinks;
 pub mod tls;

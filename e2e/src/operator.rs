@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use crate::lifeline::{self, Process};
-use crate::{get, wait_for};
+use crate::{get, ports, wait_for};
 
 /// Caches are synced long before.
 const READY: Duration = Duration::from_secs(30);
@@ -375,7 +375,7 @@ fn built_binary() -> Result<PathBuf> {
 }
 
 fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
+    let (listener, _) = ports::free()?;
     Ok(listener.local_addr()?)
 }
 

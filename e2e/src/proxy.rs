@@ -22,8 +22,8 @@ use tokio_rustls::TlsAcceptor;
 pub use request::{Matching, Request};
 
 use crate::kubeconfig::Access;
-use crate::tls::{ANY_PORT, Task, accept, acceptor_for, listen};
-use crate::{Authority, Leaf, wait_for};
+use crate::tls::{Task, accept, acceptor_for, listen};
+use crate::{Authority, Leaf, ports, wait_for};
 use relay::Upstream;
 
 /// Where a request stands.
@@ -106,7 +106,8 @@ impl Proxy {
     pub async fn start(access: &Access) -> Result<Self> {
         let authority = Authority::new("certmon-e2e proxy")?;
         let acceptor = acceptor_for(&authority.issue(&Leaf::for_names(["localhost", "127.0.0.1"]))?)?;
-        let (listener, address) = listen(ANY_PORT).await?;
+        let address = ([127, 0, 0, 1], ports::free()?.1).into();
+        let (listener, address) = listen(address).await?;
         let shared = Arc::new(Shared {
             upstream: Upstream::of(access)?,
             acceptor,
