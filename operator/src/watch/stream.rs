@@ -221,7 +221,7 @@ impl<D: Decode> Watcher<D> {
             let token = page.metadata.next.filter(|token| !token.is_empty());
             let following = OptionFuture::from(token.map(|token| page_of(limit, Some(token))));
             let decoding = async {
-                for item in &page.items {
+                for item in page.items.iter().flatten() {
                     self.applied(item.get().as_bytes()).await?;
                 }
                 self.tell_all().await

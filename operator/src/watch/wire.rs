@@ -42,8 +42,9 @@ pub(super) struct Line<'a> {
 #[derive(Deserialize)]
 pub(super) struct Page<'a> {
     pub(super) metadata: PageMeta,
+    /// `null` where a list of metadata alone is empty.
     #[serde(borrow)]
-    pub(super) items: Vec<&'a serde_json::value::RawValue>,
+    pub(super) items: Option<Vec<&'a serde_json::value::RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -157,5 +158,17 @@ fn short(error: &kube::Error) -> &'static str {
         kube::Error::Service(_) => "no connection",
         kube::Error::Auth(_) => "credentials",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_list_of_metadata_has_null_in_the_place_of_its_items() {
+        let page = r#"{"kind":"PartialObjectMetadataList","metadata":{"resourceVersion":"7"},"items":null}"#;
+        let page: Page<'_> = serde_json::from_str(page).expect("a page");
+        assert!(page.items.is_none() && page.metadata.resource_version == "7");
     }
 }
