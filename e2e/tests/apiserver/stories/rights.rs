@@ -1,5 +1,6 @@
 //! What the operator may do, does, and doesn't do.
 
+use super::stage::{Listing, alone, nobody_is_left};
 use super::{SOON, Stage, ca_config_map, monitor, ninety_days, text_secret, tls_secret};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use certmon_e2e::sinks::HttpSink;
@@ -230,20 +231,15 @@ async fn settles(stage: &Stage, cluster: &Cluster, quiet: Duration) -> Result<()
 async fn every_right_of_the_chart_is_used_and_none_is_missing_by_either_way_of_listing() -> Result<()> {
     let streamed = Cluster::audited().await?;
     streamed.crds().await?;
-    let mut options = Options::from_environment()?;
-    options
-        .api_server_flags
-        .push("--feature-gates=WatchList=false".to_owned());
-    let paged = Cluster::start(&options).await?;
-    paged.crds().await?;
     // One after the other where both watch all there is.
     let in_pages = async {
-        let of_namespaces = a_full_day(&paged, Scope::Namespaces, MOMENT).await?;
-        super::stage::nobody_is_left(&paged).await?;
-        Ok::<_, anyhow::Error>((of_namespaces, a_full_day(&paged, Scope::Cluster, MOMENT).await?))
+        let (paged, _turn) = alone(Listing::InPages).await?;
+        let of_namespaces = a_full_day(paged, Scope::Namespaces, MOMENT).await?;
+        nobody_is_left(paged).await?;
+        Ok::<_, anyhow::Error>((of_namespaces, a_full_day(paged, Scope::Cluster, MOMENT).await?))
     };
     let everywhere = async {
-        let (cluster, _turn) = super::stage::alone().await?;
+        let (cluster, _turn) = alone(Listing::Streamed).await?;
         a_full_day(cluster, Scope::Cluster, MOMENT).await
     };
     let (of_namespaces, of_cluster, in_pages) =

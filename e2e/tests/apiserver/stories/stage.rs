@@ -11,11 +11,30 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 /// A DNS server that never answers: no story asks one outside.
 const NO_DNS: &str = "127.0.0.1:9";
 
-/// A cluster of the run's own, for operators that watch all of it.
-static ALONE: OnceCell<Result<Cluster, String>> = OnceCell::const_new();
+/// How an API server lists: whole and streamed where that is asked for, or in pages alone, as the older ones do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Listing {
+    Streamed,
+    InPages,
+}
 
-/// Whose turn it is on [`ALONE`].
-static TURN: Mutex<()> = Mutex::const_new(());
+/// A cluster of the run's own, for operators that watch all of it, and whose turn it is.
+struct Own {
+    cluster: OnceCell<Result<Cluster, String>>,
+    turn: Mutex<()>,
+}
+
+impl Own {
+    const fn new() -> Self {
+        Self {
+            cluster: OnceCell::const_new(),
+            turn: Mutex::const_new(()),
+        }
+    }
+}
+
+static STREAMED: Own = Own::new();
+static IN_PAGES: Own = Own::new();
 
 /// Nothing runs Pods here: what is needed of the chart are the account and its rights.
 const WANTED: [&str; 5] = [
@@ -44,14 +63,24 @@ pub(crate) struct Tenant<'a> {
 }
 
 /// A cluster with an audit log that nobody else uses while the turn is held.
-pub(crate) async fn alone() -> Result<(&'static Cluster, MutexGuard<'static, ()>)> {
-    let turn = TURN.lock().await;
+pub(crate) async fn alone(listing: Listing) -> Result<(&'static Cluster, MutexGuard<'static, ()>)> {
+    let own = match listing {
+        Listing::Streamed => &STREAMED,
+        Listing::InPages => &IN_PAGES,
+    };
+    let turn = own.turn.lock().await;
     let first = async || -> Result<Cluster> {
-        let cluster = Cluster::start(&Options::from_environment()?).await?;
+        let mut options = Options::from_environment()?;
+        if let Listing::InPages = listing {
+            let off = "--feature-gates=WatchList=false";
+            options.api_server_flags.push(off.to_owned());
+        }
+        let cluster = Cluster::start(&options).await?;
         cluster.crds().await?;
         Ok(cluster)
     };
-    let cluster = ALONE
+    let cluster = own
+        .cluster
         .get_or_init(async || first().await.map_err(|error| format!("{error:#}")))
         .await;
     let cluster = cluster.as_ref().map_err(|error| anyhow!(error.clone()))?;

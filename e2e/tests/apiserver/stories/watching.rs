@@ -1,5 +1,6 @@
 //! What is watched, how often, and when it counts as read.
 
+use super::stage::{Listing, alone};
 use super::{SOON, Stage, monitor, ninety_days};
 use anyhow::{Result, ensure};
 use certmon_e2e::proxy::{Matching, Proxy, Step, Verdict};
@@ -50,8 +51,16 @@ async fn are_watched(cluster: &Cluster, mark: u64, account: &str, collections: &
 }
 
 #[tokio::test]
-async fn ten_monitors_in_three_namespaces_are_one_watch_of_each_kind() -> Result<()> {
-    let (cluster, _alone) = super::stage::alone().await?;
+async fn ten_monitors_in_three_namespaces_are_one_watch_of_each_kind_by_either_way_of_listing() -> Result<()> {
+    tokio::try_join!(
+        ten_monitors_in_three_namespaces(Listing::Streamed),
+        ten_monitors_in_three_namespaces(Listing::InPages)
+    )?;
+    Ok(())
+}
+
+async fn ten_monitors_in_three_namespaces(listing: Listing) -> Result<()> {
+    let (cluster, _turn) = alone(listing).await?;
     let mark = cluster.audit()?.mark()?;
     let stage = Stage::everywhere(cluster, "watched", |_rules| {}, |operator| operator).await?;
     let namespaces = [cluster.namespace("watched").await?, cluster.namespace("watched").await?];
