@@ -29,16 +29,24 @@ pub struct Silencer {
 /// What was asked for since the last [`Silencer::round`], and in the one before it.
 #[derive(Debug, Default)]
 struct Known {
-    now: HashMap<Place, Vec<Matched>>,
-    before: HashMap<Place, Vec<Matched>>,
+    now: HashMap<Place, ByNames>,
+    before: HashMap<Place, ByNames>,
 }
 
-/// The silences, by their places in the list, whose globs match a certificate of these DNS names at a place.
-#[derive(Clone, Debug)]
+/// By the DNS names of a certificate.
+type ByNames = HashMap<Vec<PeerText>, Matched>;
+
+/// The silences, by their places in the list, whose globs match a certificate at a place.
+#[derive(Clone, Debug, Default)]
 struct Matched {
-    dns_names: Vec<PeerText>,
+    /// So many of the list were gone over.
+    done: usize,
     silences: Vec<usize>,
 }
+
+/// What [`Silencer::prepare`] may spend in one go, in bytes of patterns and names that are compared: some ten
+/// milliseconds at worst.
+pub const EFFORT: usize = 10_000_000;
 
 impl Silencer {
     /// Knows nothing yet.
@@ -56,53 +64,83 @@ impl Silencer {
         known.before = std::mem::take(&mut known.now);
     }
 
+    /// Finds out beforehand which silences match these places and DNS names, and stops when `effort` is spent: a tenant's
+    /// patterns can be dear. Returns whether all of it is known; else what is known stays for the next time.
+    pub fn prepare<'a>(&mut self, all: impl Iterator<Item = (&'a Place, &'a [PeerText])>, mut effort: usize) -> bool {
+        let known = self.known.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut complete = true;
+        for (place, dns_names) in all.filter(|_| !self.silences.is_empty()) {
+            // What is known already has to be asked for all the same, so that it is not forgotten.
+            let matched = known.of(place, dns_names);
+            complete &= matched.go_on(&self.silences, (place, dns_names), &mut effort);
+        }
+        complete
+    }
+
     /// See [`is_silenced`].
     pub fn is_silenced(&self, place: &Place, finding: Finding, facts: &Facts, now: DateTime<Utc>) -> bool {
         if self.silences.is_empty() {
             return false;
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let matched = known.matched(&self.silences, place, &facts.dns_names);
-        until(&self.silences, matched, finding).is_some_and(|end| now < end)
+        let matched = known.of(place, &facts.dns_names);
+        matched.go_on(&self.silences, (place, &facts.dns_names), &mut { usize::MAX });
+        until(&self.silences, &matched.silences, finding).is_some_and(|end| now < end)
     }
 }
 
 impl Known {
-    fn matched(&mut self, silences: &[Silence], place: &Place, dns_names: &[PeerText]) -> &[usize] {
-        if !self.now.contains_key(place) {
-            let known = self.before.remove(place).unwrap_or_default();
-            self.now.insert(place.clone(), known);
-        }
+    fn of(&mut self, place: &Place, dns_names: &[PeerText]) -> &mut Matched {
         let of_place = self.now.entry(place.clone()).or_default();
-        let at = of_place.iter().position(|matched| matched.dns_names == dns_names);
-        let at = at.unwrap_or_else(|| {
-            // Leaf, intermediates and their anchors at most; more are of certificates that stand there no longer.
-            of_place.truncate(MOST_CERTIFICATES - 1);
-            of_place.insert(
-                0,
-                Matched {
-                    dns_names: dns_names.to_vec(),
-                    silences: by_name(silences, place, dns_names),
-                },
-            );
-            0
-        });
-        of_place.get(at).map_or(&[], |matched| &matched.silences)
+        of_place.entry(dns_names.to_vec()).or_insert_with(|| {
+            let before = self.before.get_mut(place);
+            before.and_then(|all| all.remove(dns_names)).unwrap_or_default()
+        })
     }
 }
 
-/// So many certificates of one place are remembered.
-const MOST_CERTIFICATES: usize = 16;
+impl Matched {
+    /// Goes over silences that it wasn't compared with yet, as long as there is effort left for one.
+    fn go_on(&mut self, silences: &[Silence], of: (&Place, &[PeerText]), effort: &mut usize) -> bool {
+        if self.done >= silences.len() {
+            return true;
+        }
+        let names = names(of.0, of.1);
+        for (at, silence) in silences.iter().enumerate().skip(self.done) {
+            if *effort == 0 {
+                return false;
+            }
+            *effort = effort.saturating_sub(silence.effort(&names));
+            if silence.matches(&names) {
+                self.silences.push(at);
+            }
+            self.done = at + 1;
+        }
+        true
+    }
+}
+
+impl Silence {
+    fn matches(&self, names: &[String]) -> bool {
+        let mut globs = self.certificates.iter();
+        self.certificates.is_empty() || globs.any(|glob| names.iter().any(|name| glob.matches(name)))
+    }
+
+    /// What comparing takes at most, in bytes.
+    fn effort(&self, names: &[String]) -> usize {
+        let bytes: usize = names.iter().map(String::len).sum();
+        let globs = self.certificates.iter();
+        globs.map(|glob| glob.effort(bytes, names.len())).sum::<usize>() + 1
+    }
+}
 
 /// Which silences match by name.
 fn by_name(silences: &[Silence], place: &Place, dns_names: &[PeerText]) -> Vec<usize> {
     let names = names(place, dns_names);
-    let matches = |silence: &Silence| {
-        let globs = &silence.certificates;
-        globs.is_empty() || globs.iter().any(|glob| names.iter().any(|name| glob.matches(name)))
-    };
     let all = silences.iter().enumerate();
-    all.filter(|(_, silence)| matches(silence)).map(|(at, _)| at).collect()
+    all.filter(|(_, silence)| silence.matches(&names))
+        .map(|(at, _)| at)
+        .collect()
 }
 
 /// When the last of these silences ends for a finding.
@@ -162,48 +200,63 @@ impl NameGlob {
     fn matches(&self, lower: &str) -> bool {
         glob(&self.0, lower)
     }
+
+    /// What comparing it with so many names of so many bytes takes at most, in bytes.
+    fn effort(&self, bytes: usize, names: usize) -> usize {
+        // A run of plain characters is searched in linear time.
+        let passes = if self.0.contains('?') { self.0.len() } else { 1 };
+        bytes * passes + self.0.len() * names
+    }
 }
 
-/// Whether a glob matches a whole text: `*` is any run of characters, `?` is one. Allocates nothing, and takes at most the
-/// product of both lengths in time.
+/// Whether a glob matches a whole text: `*` is any run of characters, `?` is one. Allocates nothing. Without `?` it takes
+/// time in proportion to both lengths together, with it at most their product.
 #[must_use]
 pub fn glob(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let (mut p, mut t) = (0, 0);
-    // Behind the last star, and how far into the text that star reaches.
-    let mut star: Option<(usize, usize)> = None;
-    while let Some(byte) = text.get(t) {
-        match (pattern.get(p), star) {
-            (Some(b'*'), _) => {
-                p += 1;
-                if p == pattern.len() {
-                    return true;
-                }
-                star = Some((p, t));
-            }
-            (Some(b'?'), _) => {
-                p += 1;
-                t = next_character(text, t);
-            }
-            (Some(literal), _) if literal == byte => {
-                p += 1;
-                t += 1;
-            }
-            (_, Some((behind, reach))) => {
-                p = behind;
-                t = next_character(text, reach);
-                star = Some((behind, t));
-            }
-            (_, None) => return false,
-        }
+    let Some((first, rest)) = pattern.split_once('*') else {
+        return begins(text, pattern).is_some_and(|end| end == text.len());
+    };
+    let Some(mut at) = begins(text, first) else {
+        return false;
+    };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    // What stands between two stars is taken where it comes first: the most is left for the others.
+    for run in middle.split('*') {
+        let Some(found) = text.get(at..).and_then(|left| find(left, run)) else {
+            return false;
+        };
+        at += found;
     }
-    pattern.iter().skip(p).all(|byte| *byte == b'*')
+    let start = match last.chars().count() {
+        0 => return true,
+        characters => text.char_indices().rev().nth(characters - 1).map(|(start, _)| start),
+    };
+    let end = start.filter(|start| *start >= at).and_then(|start| text.get(start..));
+    end.is_some_and(|end| begins(end, last).is_some())
 }
 
-/// Where the character behind the one at `at` begins (UTF-8, RFC 3629 §3).
-fn next_character(text: &[u8], at: usize) -> usize {
-    let rest = text.iter().skip(at + 1);
-    at + 1 + rest.take_while(|byte| **byte & 0xC0 == 0x80).count()
+/// Where the text goes on behind a run of characters that it begins with.
+fn begins(text: &str, run: &str) -> Option<usize> {
+    if !run.contains('?') {
+        return text.starts_with(run).then_some(run.len());
+    }
+    let mut left = text.chars();
+    for wanted in run.chars() {
+        let character = left.next()?;
+        if wanted != '?' && wanted != character {
+            return None;
+        }
+    }
+    Some(text.len() - left.as_str().len())
+}
+
+/// Where the text goes on behind the first place at which it has a run of characters.
+fn find(text: &str, run: &str) -> Option<usize> {
+    if !run.contains('?') {
+        return memchr::memmem::find(text.as_bytes(), run.as_bytes()).map(|at| at + run.len());
+    }
+    let starts = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+    starts.filter_map(|at| Some(at + begins(text.get(at..)?, run)?)).next()
 }
 
 #[cfg(test)]
@@ -346,6 +399,50 @@ mod tests {
                 }
             }
             silencer.round();
+        }
+    }
+
+    #[test]
+    fn what_is_too_dear_for_one_go_is_found_out_in_several() {
+        let patterns: Vec<String> = (0..64).map(|number| format!("*{}?{number}", "a".repeat(120))).collect();
+        let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+        let silences = vec![silence(&patterns, &[]); 8];
+        let places: Vec<Place> = (0..16)
+            .map(|number| Place::Source {
+                name: format!("{}{number}", "a".repeat(120)).into(),
+            })
+            .collect();
+        let mut silencer = Silencer::new(silences);
+        let mut goes = 1;
+        while !silencer.prepare(places.iter().map(|place| (place, &[][..])), EFFORT) {
+            goes += 1;
+            silencer.round();
+            assert!(goes < 1000, "it gets nowhere");
+        }
+        assert!(goes > 3, "{goes}: all of it at once");
+        silencer.round();
+        assert!(
+            silencer.prepare(places.iter().map(|place| (place, &[][..])), 0),
+            "it is known"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_glob_matches_what_its_definition_says(pattern in "[ab?*é]{0,8}", text in "[abé]{0,8}") {
+            proptest::prop_assert_eq!(glob(&pattern, &text), defined(&pattern, &text));
+        }
+    }
+
+    /// By the definition, and slow.
+    fn defined(pattern: &str, text: &str) -> bool {
+        let (mut rest, mut left) = (pattern.chars(), text.chars());
+        match rest.next() {
+            None => text.is_empty(),
+            Some('*') => defined(rest.as_str(), text) || left.next().is_some() && defined(pattern, left.as_str()),
+            Some(wanted) => {
+                left.next().is_some_and(|one| wanted == '?' || wanted == one) && defined(rest.as_str(), left.as_str())
+            }
         }
     }
 

@@ -77,6 +77,10 @@ impl Engine {
         }
         self.sync_targets(key, &parsed, &resolved, now);
         let judged = self.judge(key, &parsed, &resolved, now);
+        if !self.silences_known(key, &judged) {
+            self.agenda.mark(key);
+            return;
+        }
         let sightings = if parsed.suspended {
             vec![]
         } else {
@@ -353,6 +357,21 @@ impl Engine {
             self.publish(key, true, Reason::InternalError, "Evaluate", &note, None);
         }
         judged
+    }
+
+    /// Whether it is known what the silences match. Patterns that take long are gone over in several passes, between which
+    /// others have their turn.
+    fn silences_known(&mut self, key: &Key, judged: &Judged) -> bool {
+        let Some(state) = self.monitors.get_mut(key) else {
+            return true;
+        };
+        let sighted = judged.sightings.iter();
+        let sighted = sighted.map(|one| (&one.place, one.facts.dns_names.as_slice()));
+        let open = state.book.alerts.values().filter_map(|alert| {
+            let facts = state.book.facts.get(&alert.facts)?;
+            Some((&alert.place, facts.dns_names.as_slice()))
+        });
+        state.silencer.prepare(sighted.chain(open), silence::EFFORT)
     }
 
     /// Findings become alerts. Returns what stands in status, worst first.
