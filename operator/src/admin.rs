@@ -1,19 +1,13 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 
-use crate::{clock::Clock, metrics::Metrics};
+use crate::metrics::Metrics;
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use std::{net::SocketAddr, sync::Arc};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// The engine turns at least every ten minutes, however little there is to do. One that didn't is stuck.
-const STUCK_SECONDS: i64 = 15 * 60;
-
-#[derive(Clone)]
-struct Facts {
-    metrics: Arc<Metrics>,
-    clock: Arc<dyn Clock>,
-}
+const STUCK_SECONDS: u64 = 15 * 60;
 
 /// Binds the address. Returns it with the port that was chosen.
 ///
@@ -26,12 +20,12 @@ pub async fn bind(listen: SocketAddr) -> std::io::Result<(TcpListener, SocketAdd
 }
 
 /// Serves until `stop`.
-pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, clock: Arc<dyn Clock>, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, stop: CancellationToken) {
     let router = Router::new()
         .route("/metrics", get(text))
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
-        .with_state(Facts { metrics, clock });
+        .with_state(metrics);
     let served = axum::serve(listener, router)
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await;
@@ -40,9 +34,9 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, clock: Arc<dyn 
     }
 }
 
-async fn text(State(facts): State<Facts>) -> impl IntoResponse {
+async fn text(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
     const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match facts.metrics.encode() {
+    match metrics.encode() {
         Ok(text) => (StatusCode::OK, [("content-type", TYPE)], text),
         Err(_) => (
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -52,25 +46,19 @@ async fn text(State(facts): State<Facts>) -> impl IntoResponse {
     }
 }
 
-async fn healthy(State(facts): State<Facts>) -> impl IntoResponse {
-    let silent = facts
-        .clock
-        .now()
-        .timestamp()
-        .saturating_sub(facts.metrics.last_progress());
+async fn healthy(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
     // Before the first turn there is nothing to be stuck in.
-    if facts.metrics.last_progress() == i64::MIN || silent < STUCK_SECONDS {
-        (StatusCode::OK, "ok\n".to_owned())
-    } else {
-        (
+    match metrics.standstill().filter(|silent| *silent >= STUCK_SECONDS) {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(silent) => (
             StatusCode::SERVICE_UNAVAILABLE,
             format!("the engine has not turned for {silent} s\n"),
-        )
+        ),
     }
 }
 
-async fn ready(State(facts): State<Facts>) -> impl IntoResponse {
-    if facts.metrics.is_synced() {
+async fn ready(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
+    if metrics.is_synced() {
         (StatusCode::OK, "ok\n")
     } else {
         (
@@ -83,52 +71,31 @@ async fn ready(State(facts): State<Facts>) -> impl IntoResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::{DateTime, TimeDelta, Utc};
-    use std::sync::Mutex;
+    use std::time::Duration;
+    use tokio::time::advance;
 
-    /// A clock that stands still until it is moved.
-    struct Still(Mutex<DateTime<Utc>>);
-
-    impl Clock for Still {
-        fn now(&self) -> DateTime<Utc> {
-            *self.0.lock().expect("nobody panics")
-        }
-    }
-
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_engine_that_stops_turning_is_not_healthy() {
-        let start = DateTime::from_timestamp(1_800_000_000, 0).expect("an instant");
-        let clock = Arc::new(Still(Mutex::new(start)));
-        let facts = Facts {
-            metrics: Metrics::new(),
-            clock: clock.clone(),
-        };
-        let healthy = async |after: i64| {
-            *clock.0.lock().expect("nobody panics") = start + TimeDelta::seconds(after);
-            healthy(State(facts.clone())).await.into_response().status()
-        };
-        assert_eq!(healthy(0).await, StatusCode::OK, "it hasn't begun");
-        facts.metrics.progress(start);
-        assert_eq!(healthy(STUCK_SECONDS - 1).await, StatusCode::OK);
-        assert_eq!(healthy(STUCK_SECONDS).await, StatusCode::SERVICE_UNAVAILABLE);
-        // It turns again.
-        facts.metrics.progress(start + TimeDelta::seconds(STUCK_SECONDS));
-        assert_eq!(healthy(STUCK_SECONDS).await, StatusCode::OK);
-        // The clock is set back: that is no standstill.
-        assert_eq!(healthy(-3600).await, StatusCode::OK);
+        let metrics = Metrics::new();
+        let healthy = async || healthy(State(metrics.clone())).await.into_response().status();
+        assert_eq!(healthy().await, StatusCode::OK, "it hasn't begun");
+        metrics.progress();
+        advance(Duration::from_secs(STUCK_SECONDS - 1)).await;
+        assert_eq!(healthy().await, StatusCode::OK);
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(healthy().await, StatusCode::SERVICE_UNAVAILABLE);
+        metrics.progress();
+        assert_eq!(healthy().await, StatusCode::OK, "it turns again");
     }
 
     #[tokio::test]
     async fn it_is_ready_once_everything_was_listed_and_stays_so() {
-        let facts = Facts {
-            metrics: Metrics::new(),
-            clock: Arc::new(Still(Mutex::new(DateTime::UNIX_EPOCH))),
-        };
-        let ready = async || ready(State(facts.clone())).await.into_response().status();
+        let metrics = Metrics::new();
+        let ready = async || ready(State(metrics.clone())).await.into_response().status();
         assert_eq!(ready().await, StatusCode::SERVICE_UNAVAILABLE);
-        facts.metrics.synced(true);
+        metrics.synced(true);
         assert_eq!(ready().await, StatusCode::OK);
-        facts.metrics.synced(false);
+        metrics.synced(false);
         assert_eq!(
             ready().await,
             StatusCode::OK,

@@ -101,7 +101,7 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
     let admin_stop = stop.clone();
     let reloaded = metrics.egress_policy_reloaded.clone();
     parts.spawn(async move {
-        admin::serve(listener, metrics, clock, admin_stop).await;
+        admin::serve(listener, metrics, admin_stop).await;
         "admin"
     });
     if let Some(file) = file {

@@ -41,7 +41,8 @@ pub struct Run {
         long = "watch-namespace",
         value_name = "NS",
         env = "CERTMON_WATCH_NAMESPACE",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = namespace
     )]
     pub watch_namespaces: Vec<String>,
 
@@ -115,6 +116,17 @@ pub enum LogLevel {
     Info,
     Debug,
     Trace,
+}
+
+/// A namespace's name is a DNS label (RFC 1123); nothing else may come into a request's path.
+fn namespace(text: &str) -> Result<String, String> {
+    let is_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+    let is_label = bytes.len() <= 63 && bytes.iter().all(plain) && is_end(bytes.first()) && is_end(bytes.last());
+    is_label.then(|| text.to_owned()).ok_or_else(|| {
+        "must be the name of a namespace: a-z, 0-9 and -, such as shop; without the flag, all are watched".to_owned()
+    })
 }
 
 /// `:8080` listens on every address, IPv6 and IPv4.

@@ -160,7 +160,7 @@ impl Engine {
     /// Goes over what is dirty or due, and starts what that leads to.
     fn turn(&mut self) {
         let now = self.now();
-        self.metrics.progress(now);
+        self.metrics.progress();
         self.refresh_wanted();
         while let Some((due, key)) = self.timers.first().cloned() {
             if due > now {
@@ -355,9 +355,15 @@ impl Engine {
     /// Ends what is in flight, as far as that is possible in [`DRAIN`].
     async fn drain(mut self) {
         self.draining = true;
-        self.release_claims();
+        let released = self.release_claims();
         let deadline = Instant::now() + DRAIN;
-        while !self.tasks.is_empty() {
+        loop {
+            for key in &released {
+                self.put_ledger(key, false);
+            }
+            if self.tasks.is_empty() {
+                break;
+            }
             tokio::select! {
                 Some(done) = self.tasks.join_next() => self.joined(done),
                 () = sleep_until(deadline) => {

@@ -28,7 +28,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -69,7 +69,8 @@ pub struct Metrics {
     source_errors: Family<SourceLabels, Counter>,
     notifications: Family<DeliveryLabels, Counter>,
     monitors: Arc<Mutex<HashMap<Key, MonitorSeries>>>,
-    progress: AtomicI64,
+    began: tokio::time::Instant,
+    progress: AtomicU64,
     synced: AtomicBool,
 }
 
@@ -178,7 +179,8 @@ impl Metrics {
             source_errors,
             notifications,
             monitors,
-            progress: AtomicI64::new(i64::MIN),
+            began: tokio::time::Instant::now(),
+            progress: AtomicU64::new(u64::MAX),
             synced: AtomicBool::new(false),
         })
     }
@@ -194,14 +196,17 @@ impl Metrics {
     }
 
     /// The engine has turned.
-    pub fn progress(&self, now: DateTime<Utc>) {
-        self.progress.store(now.timestamp(), Ordering::Relaxed);
+    pub fn progress(&self) {
+        let seconds = self.began.elapsed().as_secs();
+        self.progress.store(seconds, Ordering::Relaxed);
     }
 
-    /// When the engine turned last, in seconds since 1970; the least number before the first turn.
+    /// For how long the engine has not turned, in whole seconds; `None` before the first turn. By the monotonic clock: a wall
+    /// clock that is set forward is no standstill.
     #[must_use]
-    pub fn last_progress(&self) -> i64 {
-        self.progress.load(Ordering::Relaxed)
+    pub fn standstill(&self) -> Option<u64> {
+        let last = self.progress.load(Ordering::Relaxed);
+        (last != u64::MAX).then(|| self.began.elapsed().as_secs().saturating_sub(last))
     }
 
     /// Whether every watch was listed once. It stays true: an API server that is away later is no reason to be restarted.

@@ -128,6 +128,16 @@ fn a_flag_that_is_none_is_refused_with_the_way_out() {
 }
 
 #[test]
+fn what_is_no_namespace_is_refused() {
+    for name in ["", "Not_A_Name", "a/../b", " shop", "-a", "a-", "a,,b", &"a".repeat(64)] {
+        let output = certmon(&["run", &format!("--watch-namespace={name}")]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{name:?}: {said}");
+        assert!(said.contains("must be the name of a namespace"), "{name:?}: {said}");
+    }
+}
+
+#[test]
 fn the_metrics_have_the_names_that_are_committed() {
     let metrics = Metrics::new();
     // A family with labels shows when it has something to count.

@@ -202,20 +202,15 @@ impl Engine {
             .trust
             .refresh(&key.namespace, parsed, &self.world, &self.settings.system_roots);
         if !state.targets.is_empty() && before != (state.trust.id(), state.trust.problem.is_some()) {
-            // Another trust: what was judged by the old one is judged again, and what is dialled is dialled again, spread out.
+            // Another trust: what was judged by the old one is judged again, and what is dialled is dialled again.
             state.judged_generation = None;
             let now = self.seams.clock.now();
             for dialled in state.dialled.values_mut() {
                 dialled.look_now();
             }
-            let spread = if state.targets.len() > 1000 {
-                TimeDelta::minutes(5)
-            } else {
-                TimeDelta::zero()
-            };
-            let many = i32::try_from(state.targets.len().max(1)).unwrap_or(i32::MAX);
-            for (at, (place, target)) in (0i32..).zip(&state.targets) {
-                self.looks.subscribe(key, place, target, now + spread * at / many);
+            // The egress policy's rates spread them out.
+            for (place, target) in &state.targets {
+                self.looks.subscribe(key, place, target, now);
             }
         }
     }

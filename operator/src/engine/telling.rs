@@ -421,14 +421,12 @@ impl Engine {
         }
     }
 
-    /// Gives back the claims on messages that are not on the wire, so that the next process need not wait for their end.
-    pub(super) fn release_claims(&mut self) {
+    /// Gives back the claims on messages that are not on the wire, so that the next process need not wait for their end. Returns
+    /// whose ledger has to be written for that: now, or when a write that is under way has ended.
+    pub(super) fn release_claims(&mut self) -> Vec<Key> {
         let now = self.now();
-        let keys: Vec<Key> = self.monitors.keys().cloned().collect();
-        for key in keys {
-            let Some(state) = self.monitors.get_mut(&key) else {
-                continue;
-            };
+        let mut released = Vec::new();
+        for (key, state) in &mut self.monitors {
             let mut changed = false;
             for (name, sink) in &mut state.book.sinks {
                 let sending = state.sinks.get(name).is_some_and(|book| book.sending.is_some());
@@ -442,9 +440,10 @@ impl Engine {
                 }
             }
             if changed {
-                self.put_ledger(&key, false);
+                released.push(key.clone());
             }
         }
+        released
     }
 }
 

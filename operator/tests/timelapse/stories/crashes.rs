@@ -99,8 +99,8 @@ fn killed_at_any_millisecond_nothing_is_lost_and_what_comes_twice_is_the_same() 
 fn stopped_in_order() {
     Story::new(
         "stopped_in_order",
-        "The operator is asked to stop while a message is on the wire: it waits for the answer and writes it down. What
-starts next, by another name, has nothing to repeat.",
+        "The operator is asked to stop while it claims a message, which isn't on the wire yet: it gives the claim back. What
+starts next, by another name, sends it at once.",
     )
     .at(minutes(0), "a Secret that ends on day 10", |stage| {
         stage.secret("shop-tls", &days("shop.example.com", -80, 10));

@@ -34,28 +34,28 @@ moved back, and the alert ends for that reason, with the same certificate.",
 fn silence_begins_and_ends() {
     Story::new(
         "silence_begins_and_ends",
-        "An alert is silenced until day 3: it is no reason for Healthy=False any more, and no reminder comes. When the
-silence ends, it is a reason again; the sink knows of it already and is told no more than a reminder.",
+        "An alert is silenced until day 2: it is no reason for Healthy=False any more. When the silence ends, it is a reason
+again; the sink knows of it already and is told nothing.",
     )
     .at(minutes(0), "a monitor and a Secret that ends on day 10", |stage| {
         stage.secret("shop-tls", &days("shop.example.com", -80, 10));
         stage.secret("api-tls", &days("api.example.com", 0, 90));
         stage.monitor(SECRETS);
     })
-    .at(hours(5), "it is silenced until day 3", |stage| {
+    .at(hours(5), "it is silenced until day 2", |stage| {
         stage.monitor(&format!(
-            "{SECRETS}silences:\n- name: known\n  certificates: [shop-tls]\n  until: 2027-01-04T00:00:00Z\n"
+            "{SECRETS}silences:\n- name: known\n  certificates: [shop-tls]\n  until: 2027-01-03T00:00:00Z\n"
         ));
     })
     .at(
         day(1),
-        "another certificate, just as short, that is silenced too and so never told",
+        "the Secret gets another certificate, just as short: that is silenced too",
         |stage| {
             stage.secret("shop-tls", &days("shop.example.com", -81, 10));
         },
     )
-    .quiet(day(1) + hours(1), day(3))
-    .end(day(4))
+    .quiet(day(1) + hours(1), day(2))
+    .end(day(2) + hours(12))
     .tell();
 }
 
