@@ -187,3 +187,80 @@ impl Engine {
         self.publish(key, true, Reason::InternalError, "Probe", &note, None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use certmon_core::{
+        place::Host,
+        target::{Addresses, Provenance},
+    };
+    use chrono::TimeDelta;
+
+    fn target(namespace: &str, name: &str) -> DialTarget {
+        let host = Host::parse(name).unwrap();
+        DialTarget {
+            namespace: namespace.into(),
+            hosts: vec![(host.clone(), 443, Provenance::FreeText)],
+            server_name: host,
+            addresses: Addresses::All,
+            timeout: std::time::Duration::from_secs(10),
+        }
+    }
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    #[test]
+    fn monitors_of_a_namespace_share_a_look_and_those_of_two_dont() {
+        let mut looks = Looks::default();
+        let (shop, pay) = (target("shop", "www.example.com"), target("pay", "www.example.com"));
+        let [a, b, c] = [Key::new("shop", "a"), Key::new("shop", "b"), Key::new("pay", "c")];
+        looks.subscribe(&a, &Place::Monitor, &shop, at(20));
+        looks.subscribe(&b, &Place::Monitor, &shop, at(10));
+        looks.subscribe(&c, &Place::Monitor, &pay, at(15));
+        assert_eq!(looks.next_due(), Some(at(10)), "as early as any of them asks");
+        assert_eq!(looks.start(at(9)), None);
+        assert_eq!(looks.start(at(15)), Some(shop.clone()));
+        assert_eq!(looks.start(at(15)), Some(pay.clone()));
+        assert_eq!(looks.start(at(30)), None, "one look for both");
+        let concerned: Vec<Key> = looks.ended(&shop).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(concerned, [a.clone(), b.clone()]);
+        for key in [&a, &b] {
+            looks.subscribe(key, &Place::Monitor, &shop, at(3600));
+        }
+        looks.unsubscribe(&a, &Place::Monitor, &shop);
+        assert_eq!(looks.next_due(), Some(at(3600)), "the other goes on");
+        looks.unsubscribe(&b, &Place::Monitor, &shop);
+        assert_eq!(looks.next_due(), None);
+        looks.unsubscribe(&c, &Place::Monitor, &pay);
+        assert!(looks.ended(&pay).is_empty(), "nobody is left whom it concerns");
+        assert!(looks.slots.is_empty() && looks.lanes.is_empty() && looks.heads.is_empty());
+    }
+
+    #[test]
+    fn a_namespace_with_many_due_targets_is_in_nobodys_way() {
+        let mut looks = Looks::default();
+        let (many, one) = (Key::new("many", "m"), Key::new("one", "o"));
+        for number in 0..1000 {
+            looks.subscribe(
+                &many,
+                &Place::Monitor,
+                &target("many", &format!("h{number}.example")),
+                at(0),
+            );
+        }
+        let lonely = target("one", "www.example.com");
+        looks.subscribe(&one, &Place::Monitor, &lonely, at(5));
+        let started: Vec<DialTarget> = std::iter::from_fn(|| looks.start(at(5))).collect();
+        assert_eq!(started.len(), IN_FLIGHT_OF_NAMESPACE + 1);
+        assert_eq!(started.last(), Some(&lonely));
+        assert_eq!(looks.next_due(), None, "until one of them ends");
+        let first = started.first().unwrap();
+        for (key, place) in looks.ended(first) {
+            looks.subscribe(&key, &place, first, at(5) + TimeDelta::hours(1));
+        }
+        assert_eq!(looks.next_due(), Some(at(0)));
+    }
+}

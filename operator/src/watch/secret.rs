@@ -417,6 +417,18 @@ mod tests {
     }
 
     #[test]
+    fn of_a_secret_neither_the_key_nor_what_nobody_chose_is_kept() {
+        let decode = SecretDecode::new(watch::channel(Arc::default()).1);
+        let certificate = format!("canary before\n{}canary behind\n", chain("shop.example", &ca()));
+        for key in ["canary of a key", &KeyPair::generate().unwrap().serialize_pem()] {
+            let secret = kept(&decode, "trusting", "shop-tls", &certificate, key);
+            let text = format!("{secret:?}");
+            assert!(!text.contains("canary") && !text.contains("PRIVATE"), "{text}");
+            assert_eq!(secret.values.len(), 1, "{text}");
+        }
+    }
+
+    #[test]
     fn facts_go_with_the_last_secret_that_has_them() {
         let decode = SecretDecode::new(watch::channel(Arc::default()).1);
         let shop = chain("shop.example", &ca());

@@ -94,11 +94,12 @@ fn version_one() -> Result<Vec<u8>> {
 }
 
 /// What is found where nothing can be read, and where it can.
-const BAD: &[&str] = &["BadCertificateData"];
-const FINE: &[&str] = &[];
+type Findings = &'static [&'static str];
+const BAD: Findings = &["BadCertificateData"];
+const FINE: Findings = &[];
 
 /// What stands in `tls.crt`, and what is found there.
-fn inputs() -> Result<BTreeMap<&'static str, (Vec<u8>, &'static [&'static str])>> {
+fn inputs() -> Result<BTreeMap<&'static str, (Vec<u8>, Findings)>> {
     let fine = pem(&crafted(|_params| Ok(()))?);
     let second = pem(&crafted(|_params| Ok(()))?);
     let serial = [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x08];

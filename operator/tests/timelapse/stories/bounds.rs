@@ -300,3 +300,35 @@ fn a_thousand_dead_targets_keep_nobody_waiting() {
         assert!(all < 150, "{all} passes for {} looks", stage.servers.looks());
     });
 }
+
+/// An event touches the monitors that it concerns, and no others: neither those of another namespace, nor those beside it that
+/// select something else.
+#[test]
+fn what_happens_to_a_secret_is_gone_over_by_those_who_watch_it() {
+    paused(async {
+        let mut stage = Stage::new();
+        stage.start("pod-a");
+        let metrics = stage.metrics();
+        let passes = || -> usize {
+            let text = metrics.encode().expect("text");
+            let mut lines = text.lines();
+            let count = lines.find_map(|line| line.strip_prefix("certmon_reconcile_duration_seconds_count "));
+            count.and_then(|count| count.parse().ok()).expect("a count")
+        };
+        let watching = |name: &str| format!("sources:\n- name: tls\n  secrets:\n    names: [{name}]\n");
+        for number in 0..50 {
+            let other = format!("other-{number}");
+            stage.another(&Key::new("shop", &other), &watching("other-tls"));
+            stage.another(&Key::new("pay", &other), &watching("shop-tls"));
+        }
+        stage.another(&Key::new("shop", "one"), &watching("shop-tls"));
+        sleep_until(stage.clock.instant(minutes(5))).await;
+        let before = passes();
+        let certificate = leaf("shop.example.com", hours(0) - day(30), day(60));
+        stage.secret_of(&Key::new("shop", "shop-tls"), &[("tls.crt", &certificate.pem)]);
+        sleep_until(stage.clock.instant(minutes(6))).await;
+        let all = passes() - before;
+        // What was found, and what comes of it: an Event, a status that is written.
+        assert!((1..=10).contains(&all), "{all} passes of 101 monitors");
+    });
+}

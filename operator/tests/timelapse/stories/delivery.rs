@@ -1,15 +1,16 @@
 //! Sinks and API servers that don't do what they should.
 
-use super::SECRETS;
+use super::{ENDPOINT, SECRETS};
 use crate::support::{
     certificates::days,
     cluster::{Fault, unavailable},
     receivers::Answer,
+    servers::Serves,
     stage::monitor_key,
     story::{Story, day, hours, minutes},
 };
 use certmon::cluster::{ApiFailure, Key};
-use certmon_core::delivery::FailureClass;
+use certmon_core::{delivery::FailureClass, target::ProbeFailure};
 use std::time::Duration;
 
 const SLACK: &str = "
@@ -117,6 +118,27 @@ truth of then, and nothing is said twice.",
     .at(minutes(65), "it is back", |stage| stage.api.come_back())
     .quiet(hours(3), hours(20))
     .end(hours(20))
+    .tell();
+}
+
+#[test]
+fn api_server_away_while_a_server_dies() {
+    Story::new(
+        "api_server_away_while_a_server_dies",
+        "The API server is away for half an hour. Probing goes on: an endpoint stops answering meanwhile, and on the API
+server's return that is told at once, for it has been confirmed by then.",
+    )
+    .at(minutes(0), "a monitor of an endpoint that is fine", |stage| {
+        stage.servers.resolve("www.example.com", &["192.0.2.10"]);
+        stage.servers.serve("192.0.2.10", &days("www.example.com", 0, 90));
+        stage.monitor(&format!("{ENDPOINT}probe: {{interval: 2m, timeout: 10s}}\n"));
+    })
+    .at(hours(5), "the API server goes away", |stage| stage.api.go_away())
+    .at(hours(5) + minutes(5), "the endpoint is silent", |stage| {
+        stage.servers.set("192.0.2.10", Serves::Fails(ProbeFailure::Refused));
+    })
+    .at(hours(5) + minutes(30), "the API server is back", |stage| stage.api.come_back())
+    .end(hours(6))
     .tell();
 }
 
