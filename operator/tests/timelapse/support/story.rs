@@ -15,7 +15,7 @@ use tokio::time::sleep_until;
 /// After a step, this long until the rules are looked at.
 const SETTLE: TimeDelta = TimeDelta::milliseconds(900);
 
-/// How much a restart may change the instant of a message: a held finding's grace begins anew (10 min), the first look at
+/// How much later, or earlier, a restart may make a message: a held finding's grace begins anew (10 min), the first look at
 /// what was open comes within 15 min, and what is confirmed by a second look needs that look again (30 s, 2 min).
 const ONE_ROUND: TimeDelta = TimeDelta::minutes(28);
 
