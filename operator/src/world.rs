@@ -9,7 +9,7 @@ pub use objects::{
     Ingress, IngressAddress, IngressTls, Labels, Monitor, Seen, SinkSecretVersion, StoredSecret, TrustKind,
     TrustObject, WatchId, WatchState, WorldEvent,
 };
-pub use wanted::{KeyFilter, MOST_TYPES, Wanted};
+pub use wanted::{KeyFilter, MOST_NAMED_OF_NAMESPACE, MOST_TYPES, Wanted};
 
 use crate::cluster::Key;
 use by_name::SecretsByName;
@@ -180,8 +180,13 @@ impl World {
     /// A watch that monitors ask for and that [`Wanted::limit`] leaves out.
     #[must_use]
     pub fn leaves_out(&self, id: &WatchId) -> bool {
-        matches!(id, WatchId::Secrets { type_ }
-            if self.wanted.secrets.len() >= MOST_TYPES && !self.wanted.secrets.contains_key(&**type_))
+        match id {
+            WatchId::Secrets { type_ } => {
+                self.wanted.secrets.len() >= MOST_TYPES && !self.wanted.secrets.contains_key(&**type_)
+            }
+            WatchId::Secret(key) => self.wanted.leaves_out_named(key),
+            WatchId::Monitors | WatchId::Ingresses | WatchId::Trust(..) | WatchId::SinkSecrets { .. } => false,
+        }
     }
 
     /// How the watch does, as far as `namespace` is concerned: `None` until its first complete list of what is wanted there.

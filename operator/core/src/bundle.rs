@@ -47,11 +47,11 @@ pub fn read_secret_knowing(
     known: &Known<'_>,
 ) -> Vec<(Box<str>, StoredValue)> {
     let has = |name: &str| values.iter().any(|(key, _)| *key == name);
-    // Without a `tls.crt` among the values, somebody asked for `ca.crt` alone: then it is a value like any other.
+    // Both what stands beside `tls.crt` and a value like any other: one monitor may ask for both keys, another for `ca.crt` alone.
     let anchors = type_ == "kubernetes.io/tls" && has("tls.crt");
     let mut read: Vec<(Box<str>, StoredValue)> = Vec::with_capacity(values.len());
     for (key, bytes) in values {
-        if *key != "ca.crt" || !(anchors || is_blank(bytes)) {
+        if *key != "ca.crt" || !is_blank(bytes) {
             read.push((Box::from(*key), value(bytes, keep_der, known)));
         }
     }

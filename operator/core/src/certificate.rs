@@ -135,7 +135,7 @@ impl Certificate {
 }
 
 /// DNS names in one allocation: a hostile certificate has thousands.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Names(Arc<str>);
 
 impl Default for Names {

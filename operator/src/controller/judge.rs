@@ -31,7 +31,18 @@ use std::{
 };
 
 /// What a stored value's path was judged as, and by what.
-pub type Paths = HashMap<Place, (Arc<StoredValue>, ShortHash, PathVerdict, Vec<Fingerprint>)>;
+pub type Paths = HashMap<Place, Path>;
+
+/// A verdict about a stored chain, what it is about, and until when it holds.
+pub struct Path {
+    of: Arc<StoredValue>,
+    by: ShortHash,
+    judged_at: DateTime<Utc>,
+    /// An anchor begins or ends then.
+    until: Option<DateTime<Utc>>,
+    verdict: PathVerdict,
+    dispensable: Vec<Fingerprint>,
+}
 
 /// What judging needs of the monitor's state.
 pub struct Judging<'a> {
@@ -145,11 +156,13 @@ fn stored_path(
     let Content::Chain(chain) = &value.content else {
         return None;
     };
-    if let Some((of, by, verdict, dispensable)) = paths.get(place)
-        && Arc::ptr_eq(of, value)
-        && *by == anchors.id()
+    if let Some(known) = paths.get(place)
+        && Arc::ptr_eq(&known.of, value)
+        && known.by == anchors.id()
+        && known.judged_at <= now
+        && known.until.is_none_or(|until| now < until)
     {
-        return Some((*verdict, dispensable.clone()));
+        return Some((known.verdict, known.dispensable.clone()));
     }
     let mut judge = |chain: &_| trust::judge(chain, anchors, &[], now);
     let verdict = judge(chain);
@@ -158,10 +171,15 @@ fn stored_path(
     } else {
         vec![]
     };
-    paths.insert(
-        place.clone(),
-        (value.clone(), anchors.id(), verdict, dispensable.clone()),
-    );
+    let path = Path {
+        of: value.clone(),
+        by: anchors.id(),
+        judged_at: now,
+        until: anchors.next_change(now),
+        verdict,
+        dispensable: dispensable.clone(),
+    };
+    paths.insert(place.clone(), path);
     Some((verdict, dispensable))
 }
 
@@ -177,6 +195,15 @@ impl Judged {
         match watched {
             Watched::Stored { value, with_anchors } => {
                 let path = stored_path(judging.trust, judging.paths, place, value, now);
+                if path.is_some() {
+                    self.next(
+                        judging
+                            .trust
+                            .anchors
+                            .as_ref()
+                            .and_then(|anchors| anchors.next_change(now)),
+                    );
+                }
                 let (path, dispensable) = path.map_or((None, vec![]), |(path, dispensable)| (Some(path), dispensable));
                 let expected = StoredExpectation {
                     named: true,

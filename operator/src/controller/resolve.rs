@@ -151,7 +151,17 @@ pub fn resolve(namespace: &str, parsed: &Parsed, world: &World, open: &dyn Fn(&P
             min_certificates: source.min_certificates,
         });
         for (place, watched) in found.places {
-            resolved.places.entry(place).or_insert(watched);
+            let known = resolved.places.entry(place).or_insert_with(|| watched.clone());
+            // Two sources may select one place: what either asks for is judged.
+            if let (
+                Watched::Stored {
+                    with_anchors: asked, ..
+                },
+                Watched::Stored { with_anchors, .. },
+            ) = (known, watched)
+            {
+                *asked |= with_anchors;
+            }
         }
     }
     limit(&mut resolved, parsed.max_certificates, open);
@@ -394,5 +404,10 @@ fn chosen_values<'a>(secret: &'a StoredSecret, choice: &SecretChoice) -> Vec<(&'
         let searched = choice.keys.iter().any(|chosen| glob(chosen, key));
         named || (searched && value.content != Content::Nothing)
     });
-    chosen.map(|(key, value)| (key, value)).collect()
+    let mut chosen: Vec<_> = chosen.map(|(key, value)| (key, value)).collect();
+    // Beside a leaf it is that leaf's anchors, and told of with it.
+    if &*secret.type_ == "kubernetes.io/tls" && chosen.iter().any(|(key, _)| &***key == "tls.crt") {
+        chosen.retain(|(key, _)| &***key != "ca.crt");
+    }
+    chosen
 }

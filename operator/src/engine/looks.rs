@@ -19,8 +19,8 @@ const IN_FLIGHT_OF_NAMESPACE: usize = 32;
 pub(super) struct Looks {
     slots: HashMap<DialTarget, Slot>,
     lanes: HashMap<Box<str>, Lane>,
-    /// The namespaces that may start a look, by when their next one is due.
-    heads: BTreeSet<(DateTime<Utc>, Box<str>)>,
+    /// The namespaces that may start a look: by how many of theirs are in flight, then by when their next one is due.
+    heads: BTreeSet<(usize, DateTime<Utc>, Box<str>)>,
     in_flight: usize,
 }
 
@@ -36,14 +36,23 @@ struct Lane {
     queue: BTreeSet<(DateTime<Utc>, DialTarget)>,
     in_flight: usize,
     /// As it stands in [`Looks::heads`].
-    head: Option<DateTime<Utc>>,
+    head: Option<(usize, DateTime<Utc>)>,
 }
 
 impl Looks {
     /// When the next look that may start is due.
     pub(super) fn next_due(&self) -> Option<DateTime<Utc>> {
-        let head = self.heads.first().map(|(due, _)| *due);
-        head.filter(|_| self.in_flight < IN_FLIGHT)
+        let next = self.by_load().map(|(_, due, _)| *due).min();
+        next.filter(|_| self.in_flight < IN_FLIGHT)
+    }
+
+    /// For each number of looks in flight, the namespace with so many whose next one is due first.
+    fn by_load(&self) -> impl Iterator<Item = &(usize, DateTime<Utc>, Box<str>)> {
+        (0..IN_FLIGHT_OF_NAMESPACE).filter_map(|load| {
+            let of_load =
+                (load, DateTime::<Utc>::MIN_UTC, Box::default())..(load + 1, DateTime::<Utc>::MIN_UTC, Box::default());
+            self.heads.range(of_load).next()
+        })
     }
 
     /// A monitor's place wants its target looked at at `due`.
@@ -85,14 +94,15 @@ impl Looks {
         let lane = self.lanes.entry(target.namespace.clone()).or_default();
         let result = change(lane);
         let first = lane.queue.first().map(|(due, _)| *due);
-        let head = first.filter(|_| lane.in_flight < IN_FLIGHT_OF_NAMESPACE);
+        let head = first.map(|due| (lane.in_flight, due));
+        let head = head.filter(|(load, _)| *load < IN_FLIGHT_OF_NAMESPACE);
         let before = std::mem::replace(&mut lane.head, head);
         if lane.queue.is_empty() && lane.in_flight == 0 {
             self.lanes.remove(&target.namespace);
         }
         if before != head {
-            let of = |due| (due, target.namespace.clone());
-            before.map(|due| self.heads.remove(&of(due)));
+            let of = |(load, due)| (load, due, target.namespace.clone());
+            before.map(|head| self.heads.remove(&of(head)));
             self.heads.extend(head.map(of));
         }
         result
@@ -100,9 +110,12 @@ impl Looks {
 
     /// Takes the next target that is due and has its share.
     fn start(&mut self, now: DateTime<Utc>) -> Option<DialTarget> {
-        let due = self.next_due().filter(|due| *due <= now)?;
-        let (_, namespace) = self.heads.first()?;
-        let (_, target) = self.lanes.get(namespace)?.queue.first()?.clone();
+        if self.in_flight >= IN_FLIGHT {
+            return None;
+        }
+        // Who has least in flight goes first, however long others have been due.
+        let (_, due, namespace) = self.by_load().find(|(_, due, _)| *due <= now)?.clone();
+        let (_, target) = self.lanes.get(&namespace)?.queue.first()?.clone();
         self.lane(&target, |lane| {
             lane.queue.remove(&(due, target.clone()));
             lane.in_flight += 1;
@@ -240,6 +253,25 @@ mod tests {
     }
 
     #[test]
+    fn who_has_least_in_flight_goes_first_however_long_others_have_been_due() {
+        let mut looks = Looks::default();
+        for namespace in 0..20 {
+            let namespace = format!("busy-{namespace}");
+            for number in 0..300 {
+                let target = target(&namespace, &format!("h{number}.example"));
+                looks.subscribe(&Key::new(&namespace, "m"), &Place::Monitor, &target, at(0));
+            }
+        }
+        let mut started: Vec<DialTarget> = std::iter::from_fn(|| looks.start(at(60))).collect();
+        assert_eq!(started.len(), IN_FLIGHT);
+        let calm = target("calm", "www.example.com");
+        looks.subscribe(&Key::new("calm", "c"), &Place::Monitor, &calm, at(61));
+        assert_eq!(looks.start(at(61)), None, "all is in flight");
+        looks.ended(&started.remove(0));
+        assert_eq!(looks.start(at(61)), Some(calm), "the next one is the calm one's");
+    }
+
+    #[test]
     fn a_namespace_with_many_due_targets_is_in_nobodys_way() {
         let mut looks = Looks::default();
         let (many, one) = (Key::new("many", "m"), Key::new("one", "o"));
@@ -255,7 +287,10 @@ mod tests {
         looks.subscribe(&one, &Place::Monitor, &lonely, at(5));
         let started: Vec<DialTarget> = std::iter::from_fn(|| looks.start(at(5))).collect();
         assert_eq!(started.len(), IN_FLIGHT_OF_NAMESPACE + 1);
-        assert_eq!(started.last(), Some(&lonely));
+        assert!(
+            started.iter().position(|one| *one == lonely).is_some_and(|at| at <= 1),
+            "{started:?}"
+        );
         assert_eq!(looks.next_due(), None, "until one of them ends");
         let first = started.first().unwrap();
         for (key, place) in looks.ended(first) {

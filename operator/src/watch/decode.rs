@@ -154,7 +154,8 @@ struct LoadBalancerAddress {
 
 #[derive(Deserialize)]
 struct PortStatus {
-    port: u16,
+    /// The API server takes any number; one that is no port is none, and the rest of the object counts.
+    port: i64,
 }
 
 impl Decode for IngressDecode {
@@ -192,7 +193,11 @@ impl Decode for IngressDecode {
                         let host = named(&address.ip).or_else(|| named(&address.hostname))?;
                         Some(IngressAddress {
                             host,
-                            ports: address.ports.iter().map(|port| port.port).collect(),
+                            ports: address
+                                .ports
+                                .iter()
+                                .filter_map(|port| u16::try_from(port.port).ok())
+                                .collect(),
                         })
                     })
                     .collect(),
@@ -283,6 +288,28 @@ impl Decode for SinkSecretDecode {
 mod tests {
     use super::*;
     use base64::Engine;
+
+    #[test]
+    fn a_port_that_is_none_hides_nothing_else_of_an_ingress() {
+        let json = serde_json::json!({
+            "metadata": { "namespace": "shop", "name": "web", "uid": "u" },
+            "spec": { "tls": [{ "hosts": ["shop.example.com"], "secretName": "shop-tls" }] },
+            "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1", "ports": [
+                { "port": 70000, "protocol": "TCP" }, { "port": -1, "protocol": "TCP" }, { "port": 8443, "protocol": "TCP" },
+            ]}]}},
+        });
+        let wanted = Wanted {
+            ingresses: ["shop".into()].into(),
+            ..Wanted::default()
+        };
+        let seen = IngressDecode::default().object(json.to_string().as_bytes(), &wanted);
+        let Some(Seen::Ingress(ingress)) = seen else {
+            panic!("{seen:?}")
+        };
+        assert_eq!(ingress.addresses.len(), 1);
+        assert_eq!(*ingress.addresses[0].ports, [8443]);
+        assert_eq!(ingress.tls.len(), 1);
+    }
 
     #[test]
     fn of_a_secret_that_is_trusted_only_certificates_are_kept() {

@@ -2,10 +2,17 @@
 
 use super::{TrustKind, WatchId};
 use crate::cluster::Key;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// The most Secret types that are watched at a time.
 pub const MOST_TYPES: usize = 16;
+/// The most Secrets of one namespace that are watched by name at a time: each is a connection to the API server.
+pub const MOST_NAMED_OF_NAMESPACE: usize = 64;
+/// And the most of all namespaces.
+const MOST_NAMED: usize = 512;
 
 /// What is kept of the Secrets of one type in one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +66,23 @@ impl Wanted {
         for type_ in types.into_iter().skip(MOST_TYPES) {
             self.secrets.remove(&type_);
         }
+        let mut of_namespace: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        let mut all = 0;
+        self.named_secrets.retain(|key| {
+            let count = of_namespace.entry(key.namespace.clone()).or_default();
+            let fits = *count < MOST_NAMED_OF_NAMESPACE && all < MOST_NAMED;
+            *count += usize::from(fits);
+            all += usize::from(fits);
+            fits
+        });
+    }
+
+    /// Whether [`Self::limit`] leaves a single Secret out.
+    #[must_use]
+    pub fn leaves_out_named(&self, key: &Key) -> bool {
+        let of_namespace = self.named_secrets.iter().filter(|one| one.namespace == key.namespace);
+        !self.named_secrets.contains(key)
+            && (self.named_secrets.len() >= MOST_NAMED || of_namespace.count() >= MOST_NAMED_OF_NAMESPACE)
     }
 
     /// The watches that this takes; monitors are always watched.
@@ -94,5 +118,36 @@ impl Wanted {
                 !has(other) || has(self)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_that_are_watched_by_name_are_bounded_for_each_namespace_and_for_all() {
+        let mut wanted = Wanted::default();
+        for namespace in 0..20 {
+            let of = |number| Key::new(&format!("team-{namespace:02}"), &format!("s{number:03}"));
+            wanted.named_secrets.extend((0..200).map(of));
+        }
+        let all = wanted.named_secrets.clone();
+        wanted.limit();
+        assert_eq!(wanted.named_secrets.len(), MOST_NAMED);
+        let of_first = wanted.named_secrets.iter().filter(|key| &*key.namespace == "team-00");
+        assert_eq!(of_first.count(), MOST_NAMED_OF_NAMESPACE);
+        for key in all {
+            assert_eq!(
+                wanted.leaves_out_named(&key),
+                !wanted.named_secrets.contains(&key),
+                "{key}"
+            );
+        }
+        let few = Wanted {
+            named_secrets: [Key::new("shop", "a")].into(),
+            ..Wanted::default()
+        };
+        assert!(!few.leaves_out_named(&Key::new("shop", "b")), "it may be asked for");
     }
 }

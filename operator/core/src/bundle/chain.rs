@@ -104,9 +104,11 @@ fn issued(one: &Read, issuer: &Read, budget: &mut usize) -> bool {
 
 fn set(read: Vec<Read>, keep_der: bool) -> Content {
     let certificates: Vec<Arc<Certificate>> = read.into_iter().map(|one| one.keep(keep_der)).collect();
+    // A renewal is for the same subject and the same names: many leaves have no subject, or share their organisation's.
+    let identity = |one: &Certificate| (one.subject_id, one.dns_names.clone(), one.ip_addresses.clone());
     let mut latest: HashMap<_, DateTime<Utc>> = HashMap::new();
     for one in &certificates {
-        let end = latest.entry(one.subject_id).or_insert(one.not_after);
+        let end = latest.entry(identity(one)).or_insert(one.not_after);
         *end = one.not_after.max(*end);
     }
     Content::Set(
@@ -114,7 +116,7 @@ fn set(read: Vec<Read>, keep_der: bool) -> Content {
             .into_iter()
             .map(|certificate| SetMember {
                 superseded: latest
-                    .get(&certificate.subject_id)
+                    .get(&identity(&certificate))
                     .is_some_and(|end| certificate.not_after < *end),
                 certificate,
             })

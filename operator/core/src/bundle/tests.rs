@@ -296,6 +296,25 @@ fn of_one_subject_the_later_supersedes() {
 }
 
 #[test]
+fn leaves_without_a_subject_supersede_each_other_only_with_the_same_names() {
+    let root = Authority::root_for("Root", (0, 900));
+    let leaf = |name: &str, valid| pem(&root.leaf_without_subject(name, valid));
+    let superseded = |text: String| {
+        let value = read(text.as_bytes());
+        let Content::Set(members) = value.content else {
+            panic!("{value:?}")
+        };
+        members.iter().map(|member| member.superseded).collect::<Vec<_>>()
+    };
+    let (pay, shop) = (leaf("pay.example", (0, 10)), leaf("shop.example", (0, 90)));
+    assert_eq!(superseded(format!("{pay}{shop}")), [false, false]);
+    assert_eq!(
+        superseded(format!("{pay}{}", leaf("pay.example", (5, 95)))),
+        [true, false]
+    );
+}
+
+#[test]
 fn ca_crt_of_a_tls_secret_is_anchors_of_its_leaf() {
     let root = Authority::root("Root");
     let other = Authority::root("Other");
@@ -303,7 +322,14 @@ fn ca_crt_of_a_tls_secret_is_anchors_of_its_leaf() {
     let ca = format!("{}{}", pem(&root.der), pem(&other.der));
     let values = [("tls.crt", tls.as_bytes()), ("ca.crt", ca.as_bytes())];
     let read = read_secret(TLS, &values, None, false);
-    assert_eq!(read.len(), 1);
+    assert_eq!(
+        read.iter().map(|(key, _)| &**key).collect::<Vec<_>>(),
+        ["tls.crt", "ca.crt"]
+    );
+    assert!(
+        matches!(read[1].1.content, Content::Set(_)),
+        "a value of its own, too: {read:?}"
+    );
     assert_eq!(
         read[0]
             .1

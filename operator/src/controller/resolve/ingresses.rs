@@ -1,10 +1,10 @@
 //! The hosts of Ingresses: what is stored for them, and where they are served.
 
-use super::{Found, StoredBeside, Watched};
+use super::{Found, StoredBeside, Trouble, Watched};
 use crate::{
     cluster::Key,
     controller::spec::IngressChoice,
-    world::{Ingress, StoredSecret, WatchId},
+    world::{Ingress, MOST_NAMED_OF_NAMESPACE, StoredSecret, WatchId},
 };
 use certmon_core::{
     assess::{MissingSecret, NamedBy},
@@ -78,6 +78,14 @@ impl Found<'_> {
         let by_name = WatchId::Secret(Key::new(self.namespace, name));
         let read = secret.is_some() || (secrets_complete && self.world.listed(&by_name, self.namespace).1);
         self.complete &= read;
+        if !read && secrets_complete && self.world.leaves_out(&by_name) {
+            let trouble = format!(
+                "Secret {name} of Ingress {} is not looked at: of Secrets that are missing or not of type kubernetes.io/tls, \
+                 {MOST_NAMED_OF_NAMESPACE} are watched in one namespace",
+                ingress.key.name
+            );
+            self.trouble = self.trouble.take().or(Some(Trouble::Unavailable(trouble)));
+        }
         if stored && read {
             let watched = match &value {
                 Some(value) => Watched::Stored {

@@ -1,7 +1,7 @@
 //! Whom a monitor trusts: a ConfigMap that is missing, comes, changes and goes.
 
 use crate::support::{
-    certificates::{days, other_root_pem, root_pem},
+    certificates::{days, of_short_root, other_root_pem, root_pem},
     stage::{Stage, monitor_key, paused},
     story::{Story, day, hours, minutes, seconds},
 };
@@ -90,5 +90,68 @@ fn what_is_served_is_looked_at_again_when_trust_changes() {
         }
         assert!(looks < 20, "{looks} looks");
         assert_eq!(stage.broken(), Vec::<String>::new());
+    });
+}
+
+/// What the conditions of a monitor say.
+fn healthy(stage: &Stage, key: &Key) -> Vec<String> {
+    let status = stage.api.status(key).unwrap_or_default();
+    let healthy = status.conditions.iter().filter(|one| one.type_ == "Healthy");
+    healthy.map(|one| format!("{} {}", one.status, one.reason)).collect()
+}
+
+#[test]
+fn a_root_that_ends_is_trusted_no_longer_from_that_instant() {
+    paused(async {
+        let mut stage = Stage::new();
+        stage.start("pod-a");
+        let [leaf, root] = of_short_root("shop.example.com");
+        stage.secret("shop-tls", &leaf);
+        corp_ca(&stage, Some(&root.pem));
+        stage.monitor(SECRETS_OF_CORP);
+        sleep_until(stage.clock.instant(day(4) - minutes(1))).await;
+        assert_eq!(healthy(&stage, &monitor_key()), ["True AllValid"]);
+        sleep_until(stage.clock.instant(day(4) + seconds(2))).await;
+        let found = healthy(&stage, &monitor_key());
+        assert_eq!(found, ["False UntrustedIssuer"], "{}", stage.timeline.text());
+        assert_eq!(stage.broken(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn what_others_ask_for_changes_nothing_for_who_watches_a_ca() {
+    paused(async {
+        let mut stage = Stage::new();
+        stage.start("pod-a");
+        let [_, root] = of_short_root("shop.example.com");
+        let leaf = days("shop.example.com", 0, 90);
+        let values: [(&str, &[u8]); 2] = [("tls.crt", &leaf.pem), ("ca.crt", &root.pem)];
+        stage.secret_of(&Key::new("shop", "shop-tls"), &values);
+        let of_keys = |keys: &str| format!("sources:\n- name: cas\n  secrets: {{keys: [{keys}]}}\n");
+        let cas = Key::new("shop", "cas");
+        stage.another(&cas, &of_keys("ca.crt"));
+        sleep_until(stage.clock.instant(minutes(5))).await;
+        assert_eq!(
+            healthy(&stage, &cas),
+            ["False ExpiryCritical"],
+            "{}",
+            stage.timeline.text()
+        );
+        let both = Key::new("shop", "both");
+        stage.another(&both, &of_keys("tls.crt, ca.crt"));
+        let in_order = Key::new("shop", "in-order");
+        let sources =
+            "sources:\n- name: one\n  secrets: {keys: [tls.crt]}\n- name: two\n  secrets: {keys: [tls.crt, ca.crt]}\n";
+        stage.another(&in_order, sources);
+        sleep_until(stage.clock.instant(minutes(10))).await;
+        let found = [&cas, &both, &in_order].map(|key| healthy(&stage, key).concat());
+        // Beside a leaf a CA's end is told as that leaf's matter, and as a warning.
+        let expected = ["False ExpiryCritical", "False ExpiringSoon", "False ExpiringSoon"];
+        assert_eq!(found, expected, "{}", stage.timeline.text());
+        assert!(
+            !stage.timeline.text().contains("no longer monitored"),
+            "{}",
+            stage.timeline.text()
+        );
     });
 }

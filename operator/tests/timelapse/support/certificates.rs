@@ -88,6 +88,15 @@ fn issue(name: &str, from: TimeDelta, until: TimeDelta) -> Issued {
     Issued::of(&certificate)
 }
 
+/// A leaf that ends on day 90, and the root that issued it, which ends on day 4.
+pub(crate) fn of_short_root(name: &str) -> [Issued; 2] {
+    let mut of_ca = params("Short Root", &[], TimeDelta::days(-86), TimeDelta::days(4));
+    of_ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(of_ca, KeyPair::generate().expect("a key")).expect("a root");
+    let leaf = params(name, &[name], TimeDelta::zero(), TimeDelta::days(90)).signed_by(&AUTHORITY.leaf_key, &ca);
+    [Issued::of(&leaf.expect("a certificate")), Issued::of(ca.as_ref())]
+}
+
 /// A leaf that ends on day 90, and its intermediate, which ends on day 4.
 pub(crate) fn with_short_intermediate(name: &str) -> Vec<Issued> {
     let mut of_ca = params("Short CA", &[], TimeDelta::days(-86), TimeDelta::days(4));
