@@ -203,9 +203,11 @@ impl NameGlob {
 
     /// What comparing it with so many names of so many bytes takes at most, in bytes.
     fn effort(&self, bytes: usize, names: usize) -> usize {
-        // A run of plain characters is searched in linear time.
-        let passes = if self.0.contains('?') { self.0.len() } else { 1 };
-        bytes * passes + self.0.len() * names
+        if self.0.contains('?') {
+            return bytes * self.0.len();
+        }
+        // Runs of plain characters are searched in linear time, several bytes at once.
+        bytes / 4 + 8 * names
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     resolve::{Resolved, StoredBeside, Watched},
     spec::Parsed,
     status::{Leaf, PlaceReport},
-    trust::TrustBook,
+    trust::{Paths, TrustBook, stored_path},
 };
 use certmon_core::{
     alert::Standing,
@@ -15,7 +15,6 @@ use certmon_core::{
     certificate::{Certificate, Fingerprint},
     dial::{DialProblem, Dialled, LookContext, Seen},
     finding::{AlertKind, Facts, Sighting},
-    hash::ShortHash,
     ledger::Ledger,
     observation::{Content, PathVerdict, StoredValue},
     place::{Place, Role},
@@ -25,24 +24,10 @@ use certmon_core::{
 };
 use chrono::{DateTime, Utc};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
-
-/// What a stored value's path was judged as, and by what.
-pub type Paths = HashMap<Place, Path>;
-
-/// A verdict about a stored chain, what it is about, and until when it holds.
-pub struct Path {
-    of: Arc<StoredValue>,
-    by: ShortHash,
-    judged_at: DateTime<Utc>,
-    /// An anchor begins or ends then.
-    until: Option<DateTime<Utc>>,
-    verdict: PathVerdict,
-    dispensable: Vec<Fingerprint>,
-}
 
 /// What judging needs of the monitor's state.
 pub struct Judging<'a> {
@@ -139,48 +124,6 @@ pub fn judge(mut judging: Judging<'_>, parsed: &Parsed, resolved: &Resolved, now
 /// Certificates are hostile: what a parser or a check of ours makes of one may be a panic, and is that one's trouble alone.
 fn contained<T>(judge: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(judge)).ok()
-}
-
-/// The path of a stored chain, where the monitor says whom it trusts. Verdicts are kept as long as value and trust last.
-fn stored_path(
-    book: &TrustBook,
-    paths: &mut Paths,
-    place: &Place,
-    value: &Arc<StoredValue>,
-    now: DateTime<Utc>,
-) -> Option<(PathVerdict, Vec<Fingerprint>)> {
-    let anchors = book.anchors.as_ref()?;
-    if book.problem.is_some() || !book.complete {
-        return Some((PathVerdict::NotJudged, vec![]));
-    }
-    let Content::Chain(chain) = &value.content else {
-        return None;
-    };
-    if let Some(known) = paths.get(place)
-        && Arc::ptr_eq(&known.of, value)
-        && known.by == anchors.id()
-        && known.judged_at <= now
-        && known.until.is_none_or(|until| now < until)
-    {
-        return Some((known.verdict, known.dispensable.clone()));
-    }
-    let mut judge = |chain: &_| trust::judge(chain, anchors, &[], now);
-    let verdict = judge(chain);
-    let dispensable = if verdict == PathVerdict::Trusted {
-        trust::dispensable(chain, &mut judge)
-    } else {
-        vec![]
-    };
-    let path = Path {
-        of: value.clone(),
-        by: anchors.id(),
-        judged_at: now,
-        until: anchors.next_change(now),
-        verdict,
-        dispensable: dispensable.clone(),
-    };
-    paths.insert(place.clone(), path);
-    Some((verdict, dispensable))
 }
 
 impl Judged {

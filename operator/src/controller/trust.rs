@@ -5,9 +5,16 @@ use crate::{
     cluster::Key,
     world::{TrustKind, WatchId, WatchState, World},
 };
-use certmon_core::{hash::ShortHash, trust::Anchors};
+use certmon_core::{
+    certificate::Fingerprint,
+    hash::ShortHash,
+    observation::{Content, PathVerdict, StoredValue},
+    place::Place,
+    trust::{self, Anchors},
+};
 use certmon_crd::TrustRefKind;
-use std::sync::Arc;
+use chrono::{DateTime, Utc};
+use std::{collections::HashMap, sync::Arc};
 
 /// Whom a monitor trusts, as anchors.
 #[derive(Default)]
@@ -112,4 +119,60 @@ fn reference(
         None if !listed => Err(Reference::Pending),
         None => problem(format!("{what} does not exist")),
     }
+}
+
+/// What a stored value's path was judged as, and by what.
+pub type Paths = HashMap<Place, Path>;
+
+/// A verdict about a stored chain, what it is about, and until when it holds.
+pub struct Path {
+    of: Arc<StoredValue>,
+    by: ShortHash,
+    judged_at: DateTime<Utc>,
+    /// An anchor begins or ends then.
+    until: Option<DateTime<Utc>>,
+    verdict: PathVerdict,
+    dispensable: Vec<Fingerprint>,
+}
+
+/// The path of a stored chain, where the monitor says whom it trusts. Verdicts are kept as long as value and trust last.
+pub(super) fn stored_path(
+    book: &TrustBook,
+    paths: &mut Paths,
+    place: &Place,
+    value: &Arc<StoredValue>,
+    now: DateTime<Utc>,
+) -> Option<(PathVerdict, Vec<Fingerprint>)> {
+    let anchors = book.anchors.as_ref()?;
+    if book.problem.is_some() || !book.complete {
+        return Some((PathVerdict::NotJudged, vec![]));
+    }
+    let Content::Chain(chain) = &value.content else {
+        return None;
+    };
+    if let Some(known) = paths.get(place)
+        && Arc::ptr_eq(&known.of, value)
+        && known.by == anchors.id()
+        && known.judged_at <= now
+        && known.until.is_none_or(|until| now < until)
+    {
+        return Some((known.verdict, known.dispensable.clone()));
+    }
+    let mut judge = |chain: &_| trust::judge(chain, anchors, &[], now);
+    let verdict = judge(chain);
+    let dispensable = if verdict == PathVerdict::Trusted {
+        trust::dispensable(chain, &mut judge)
+    } else {
+        vec![]
+    };
+    let path = Path {
+        of: value.clone(),
+        by: anchors.id(),
+        judged_at: now,
+        until: anchors.next_change(now),
+        verdict,
+        dispensable: dispensable.clone(),
+    };
+    paths.insert(place.clone(), path);
+    Some((verdict, dispensable))
 }

@@ -3,11 +3,10 @@
 use crate::{
     cluster::{Key, LedgerObject, MonitorRef},
     controller::{
-        judge::Paths,
         resolve::{Resolved, Trouble, Watched},
         spec::{Parsed, SecretChoice, SourceKind},
         status::Stalled,
-        trust::TrustBook,
+        trust::{Paths, TrustBook},
     },
     world::{KeyFilter, TrustKind, Wanted, WatchId, World},
 };

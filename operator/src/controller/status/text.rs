@@ -109,7 +109,10 @@ pub(super) fn summary(
     if counts.warning + counts.critical > 0 {
         lines.push(format!("{}:", attention(counts)));
     } else if !open.is_empty() {
-        lines.push(format!("{} valid, but:", all(counts.total)));
+        lines.push(match counts.total {
+            0 => "No certificate was found, and:".to_owned(),
+            total => format!("{} valid, but:", all(total)),
+        });
     } else if counts.total == 0 {
         lines.extend(report.resolved.sources.iter().filter_map(|source| {
             let hint = source.hint.as_ref()?;
