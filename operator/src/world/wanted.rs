@@ -58,12 +58,10 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Leaves out the Secret types past [`MOST_TYPES`]: each is a watch, and whoever may create a monitor may name any.
+    /// Leaves out the Secret types past [`MOST_TYPES`], each of which is a watch, and the single Secrets past their bounds:
+    /// whoever may create a monitor may name any.
     pub fn limit(&mut self) {
-        let usual = |type_: &str| type_ != "kubernetes.io/tls";
-        let mut types: Vec<Box<str>> = self.secrets.keys().cloned().collect();
-        types.sort_by_key(|type_| (usual(type_), type_.clone()));
-        for type_ in types.into_iter().skip(MOST_TYPES) {
+        for type_ in self.by_turn().into_iter().skip(MOST_TYPES) {
             self.secrets.remove(&type_);
         }
         let mut of_namespace: BTreeMap<Arc<str>, usize> = BTreeMap::new();
@@ -75,6 +73,25 @@ impl Wanted {
             all += usize::from(fits);
             fits
         });
+    }
+
+    /// The types, in the order in which namespaces would name them in turn, one at a time: a namespace that names many takes
+    /// nothing from one that names few. `kubernetes.io/tls` is everybody's.
+    fn by_turn(&self) -> Vec<Box<str>> {
+        let usual = |type_: &str| type_ != "kubernetes.io/tls";
+        let mut named: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut types = Vec::with_capacity(self.secrets.len());
+        for (type_, namespaces) in &self.secrets {
+            let mut turn = usize::MAX;
+            for namespace in namespaces.keys() {
+                let so_far = named.entry(namespace).or_default();
+                turn = turn.min(*so_far);
+                *so_far += usize::from(usual(type_));
+            }
+            types.push((usual(type_), turn, type_.clone()));
+        }
+        types.sort();
+        types.into_iter().map(|(_, _, type_)| type_).collect()
     }
 
     /// Whether [`Self::limit`] leaves a single Secret out.
@@ -124,6 +141,28 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_that_names_many_types_takes_none_from_one_that_names_few() {
+        let mut wanted = Wanted::default();
+        let mut want = |namespace: &str, type_: &str| {
+            let of_type = wanted.secrets.entry(type_.into()).or_default();
+            of_type.insert(namespace.into(), KeyFilter::default());
+        };
+        for number in 0..24 {
+            want("greedy", &format!("A{number:02}"));
+        }
+        want("greedy", "kubernetes.io/tls");
+        want("shop", "Opaque");
+        want("pay", "zz.example/last");
+        wanted.limit();
+        let kept: Vec<&str> = wanted.secrets.keys().map(|type_| &**type_).collect();
+        assert_eq!(kept.len(), MOST_TYPES);
+        for type_ in ["kubernetes.io/tls", "Opaque", "zz.example/last", "A00"] {
+            assert!(kept.contains(&type_), "{type_} of {kept:?}");
+        }
+        assert!(!kept.contains(&"A23"), "{kept:?}");
+    }
 
     #[test]
     fn secrets_that_are_watched_by_name_are_bounded_for_each_namespace_and_for_all() {
